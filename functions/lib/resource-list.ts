@@ -1,0 +1,171 @@
+/**
+ * The wire format of KRM functions (functions spec v1), edited in place: an item that a function returns as the same
+ * object is written as the very bytes that were read, with its comments, quotes and YAML 1.1 scalars, and so is every
+ * other field of the list.
+ */
+import { constructFromEvents, EVENT_ID, parseEvents, YAMLException, type Event } from 'js-yaml';
+import { isRecord, type Item, type Result } from '../model/krm.ts';
+import { dump, LOSSLESS } from './yaml.ts';
+
+/** The input is no ResourceList. The message is a sentence for the user. */
+export class BadInput extends Error {
+  override readonly name = 'BadInput';
+}
+
+export interface ResourceList {
+  readonly items: readonly Item[];
+  readonly functionConfig: unknown;
+  /** The list with these items in place of its own, and the results after those of earlier functions. */
+  readonly render: (items: readonly Item[], results: readonly Result[]) => string;
+}
+
+/** The functions spec's versions; all have the fields used here. */
+const API_VERSIONS = ['config.kubernetes.io/v1', 'config.kubernetes.io/v1beta1', 'config.kubernetes.io/v1alpha1'];
+
+/** A field of the list or an item of a block sequence: the text of its whole lines. */
+interface Part {
+  readonly key: string;
+  readonly text: string;
+}
+
+/** Throws BadInput. */
+export function parseResourceList(source: string): ResourceList {
+  if (source.trim() === '') throw new BadInput('nothing on stdin: a KRM function reads a ResourceList there');
+  const events = parse(source);
+  const list = construct(source, events);
+  if (!isRecord(list) || list.kind !== 'ResourceList' || !API_VERSIONS.includes(String(list.apiVersion)))
+    throw new BadInput(`stdin holds ${whatIs(list)}; a KRM function reads a ResourceList of ${API_VERSIONS[0]} there`);
+  const items = itemsOf(list.items);
+  const earlier = list.results ?? [];
+  if (!Array.isArray(earlier)) throw new BadInput('results of the ResourceList is not a list');
+  const texts = itemTexts(source, events, items.length);
+  return {
+    items,
+    functionConfig: list.functionConfig,
+    render(newItems, results) {
+      const all = [...(earlier as unknown[]), ...results];
+      if (texts === undefined) return dump({ ...list, items: newItems, ...(all.length > 0 ? { results: all } : {}) });
+      const known = new Map(items.map((item, i) => [item, texts.items[i]]));
+      const written = newItems.map((item) => known.get(item) ?? sequenceEntry(item, texts.indent));
+      const parts = texts.fields.map(({ key, text }) => {
+        if (key === 'items') return written.length > 0 ? `items:\n${written.join('')}` : 'items: []\n';
+        return key === 'results' && results.length > 0 ? dump({ results: all }) : text;
+      });
+      if (results.length > 0 && !Object.hasOwn(list, 'results')) parts.push(dump({ results: all }));
+      return texts.head + parts.join('');
+    },
+  };
+}
+
+function parse(source: string): Event[] {
+  try {
+    return parseEvents(source, {});
+  } catch (cause) {
+    throw new BadInput(`stdin is not YAML: ${yamlReason(cause)}`, { cause });
+  }
+}
+
+function construct(source: string, events: Event[]): unknown {
+  try {
+    const documents = constructFromEvents(events, { source, schema: LOSSLESS, json: true, maxAliases: -1 });
+    if (documents.length > 1)
+      throw new BadInput(`stdin holds ${documents.length} YAML documents; a KRM function reads one ResourceList there`);
+    return documents[0];
+  } catch (cause) {
+    if (cause instanceof BadInput) throw cause;
+    throw new BadInput(`stdin is not YAML: ${yamlReason(cause)}`, { cause });
+  }
+}
+
+/** The parser's reason and place, without its snippet of the source: that may hold a secret. */
+function yamlReason(cause: unknown): string {
+  if (!(cause instanceof YAMLException)) throw cause;
+  return cause.mark === undefined ? cause.reason : `${cause.reason} in line ${cause.mark.line + 1}`;
+}
+
+function whatIs(list: unknown): string {
+  if (!isRecord(list)) return 'no YAML map';
+  const { apiVersion, kind } = list;
+  return typeof kind === 'string' ? `${String(apiVersion ?? 'no apiVersion')} ${kind}` : 'a map without kind';
+}
+
+function itemsOf(items: unknown): Item[] {
+  if (items === undefined || items === null) return [];
+  if (!Array.isArray(items)) throw new BadInput('items of the ResourceList is not a list');
+  const bad = items.findIndex((item) => !isRecord(item));
+  if (bad >= 0) throw new BadInput(`items[${bad}] of the ResourceList is not a map`);
+  return items as Item[];
+}
+
+interface Texts {
+  /** What stands above the first field: comments, `---`. */
+  readonly head: string;
+  readonly fields: Part[];
+  readonly items: string[];
+  /** Spaces before an item's dash. */
+  readonly indent: string;
+}
+
+/**
+ * The list's fields and items as whole lines of the source, or undefined where they are not that: JSON and other flow
+ * style, an item that starts elsewhere than right behind its dash, or aliases (their anchor may stand in another item).
+ */
+function itemTexts(source: string, events: Event[], count: number): Texts | undefined {
+  if (events.some(({ type }) => type === EVENT_ID.ALIAS)) return undefined;
+  const text = source.endsWith('\n') ? source : `${source}\n`;
+  const { keys, itemStarts } = positions(text, events);
+  if (keys.some(({ start }) => start !== lineStart(text, start)) || itemStarts.length !== count) return undefined;
+  const dashes = itemStarts.map((start) => /^( *)- +$/.exec(text.slice(lineStart(text, start), start))?.[1]);
+  if (dashes.some((indent) => indent === undefined || indent !== dashes[0])) return undefined;
+  const ends = [...keys.slice(1).map(({ start }) => start), text.length];
+  const itemsEnd = ends[keys.findIndex(({ key }) => key === 'items')];
+  const starts = itemStarts.map((start) => withHeadComment(text, lineStart(text, start)));
+  return {
+    head: text.slice(0, keys[0]?.start ?? 0),
+    fields: keys.map(({ key, start }, i) => ({ key, text: text.slice(start, ends[i]) })),
+    items: starts.map((start, i) => text.slice(start, starts[i + 1] ?? itemsEnd)),
+    indent: dashes[0] ?? '',
+  };
+}
+
+/** Where the root's keys and the entries of `items` start, as offsets. */
+function positions(text: string, events: Event[]): { keys: { key: string; start: number }[]; itemStarts: number[] } {
+  const keys: { key: string; start: number }[] = [];
+  const itemStarts: number[] = [];
+  let depth = 0; // 1 in the document, 2 in its root, 3 in a field of the root
+  let isKey = true;
+  for (const event of events) {
+    if (event.type === EVENT_ID.POP) {
+      depth -= 1;
+      continue;
+    }
+    if (depth === 2) {
+      if (isKey && event.type === EVENT_ID.SCALAR)
+        keys.push({ key: text.slice(event.valueStart, event.valueEnd), start: event.valueStart });
+      isKey = !isKey;
+    }
+    const inItems = depth === 3 && keys.at(-1)?.key === 'items';
+    if (inItems && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
+    const opens =
+      event.type === EVENT_ID.MAPPING || event.type === EVENT_ID.SEQUENCE || event.type === EVENT_ID.DOCUMENT;
+    if (opens) depth += 1;
+  }
+  return { keys, itemStarts };
+}
+
+const lineStart = (text: string, offset: number): number => text.lastIndexOf('\n', offset - 1) + 1;
+
+/** Comment lines right above an item belong to it. */
+function withHeadComment(text: string, start: number): number {
+  let at = start;
+  while (at > 0) {
+    const above = lineStart(text, at - 1);
+    if (!/^ *#/.test(text.slice(above, at))) break;
+    at = above;
+  }
+  return at;
+}
+
+function sequenceEntry(item: Item, indent: string): string {
+  return dump([item]).replaceAll(/^(?=.)/gm, indent);
+}

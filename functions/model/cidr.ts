@@ -1,0 +1,140 @@
+/** IP prefixes in canonical text: masked, IPv6 as RFC 5952 writes it. Arithmetic is ipaddr.js's. */
+import { isIPv4, isIPv6 } from 'node:net';
+import type * as t from 'io-ts';
+import ipaddr from 'ipaddr.js';
+import { list, map, oneOrMany, text, type Codec } from './codec.ts';
+
+interface CidrBrand {
+  readonly Cidr: unique symbol;
+}
+/** A masked prefix, e.g. `10.8.0.0/16` or `fd12:3456::/48`. */
+export type Cidr = t.Branded<string, CidrBrand>;
+
+export type Family = 4 | 6;
+
+/** The addresses a prefix covers, as fixed-width hex text that compares like the numbers: `first` <= `last`. */
+interface Range {
+  readonly family: Family;
+  readonly first: string;
+  readonly last: string;
+}
+
+/** Strict: no zone, no shorthand (`10.8/16`), no octal. */
+export function parseAddress(s: string): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
+  if (s.includes('%')) return undefined;
+  return isIPv4(s) || isIPv6(s) ? ipaddr.parse(s) : undefined;
+}
+
+/** Canonical text of an address, or undefined where it is none. */
+export function canonicalAddress(s: string): string | undefined {
+  const address = parseAddress(s);
+  return address === undefined ? undefined : textOf(address);
+}
+
+const textOf = (address: ipaddr.IPv4 | ipaddr.IPv6): string =>
+  address instanceof ipaddr.IPv6 ? address.toRFC5952String() : address.toString();
+
+const SYNTAX = 'is not a CIDR: write an IPv4 or IPv6 prefix such as 192.168.100.0/24 or fd00:1::/48';
+
+function parseCidr(s: string): Cidr | { message: string; proposed?: string } {
+  const [left = '', mask, ...rest] = s.split('/');
+  const address = parseAddress(left);
+  if (address === undefined || rest.length > 0) return { message: SYNTAX };
+  const bits = address.kind() === 'ipv4' ? 32 : 128;
+  const canonical = textOf(address);
+  if (mask === undefined)
+    return { message: `has no prefix length; one host is /${bits}`, proposed: `${canonical}/${bits}` };
+  if (!/^(0|[1-9]\d{0,2})$/.test(mask) || Number(mask) > bits)
+    return { message: `has a bad prefix length: it goes from 0 to ${bits}` };
+  const network = networkOf(address, Number(mask));
+  if (network !== canonical)
+    return { message: `has host bits set: the network is ${network}/${mask}`, proposed: `${network}/${mask}` };
+  return `${canonical}/${mask}` as Cidr;
+}
+
+function networkOf(address: ipaddr.IPv4 | ipaddr.IPv6, prefix: number): string {
+  const bytes = address.toByteArray().map((byte, i) => byte & byteMask(prefix, i));
+  return textOf(ipaddr.fromByteArray(bytes));
+}
+
+/** The mask's byte number `i`. */
+const byteMask = (prefix: number, i: number): number => (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * i))) & 0xff;
+
+export function familyOf(cidr: Cidr): Family {
+  return cidr.includes(':') ? 6 : 4;
+}
+
+export function prefixLength(cidr: Cidr): number {
+  return Number(cidr.slice(cidr.indexOf('/') + 1));
+}
+
+function rangeOf(cidr: Cidr): Range {
+  const prefix = prefixLength(cidr);
+  const bytes = ipaddr.parse(cidr.slice(0, cidr.indexOf('/'))).toByteArray();
+  return {
+    family: familyOf(cidr),
+    first: hex(bytes),
+    last: hex(bytes.map((byte, i) => byte | (~byteMask(prefix, i) & 0xff))),
+  };
+}
+
+const hex = (bytes: number[]): string => bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
+
+const sortKey = (cidr: Cidr): string => {
+  const { family, first } = rangeOf(cidr);
+  return `${family}${first}${String(prefixLength(cidr)).padStart(3, '0')}`;
+};
+
+/** Sorted, IPv4 first, then by address, a wider prefix before those inside it; no repeats. */
+export function sortCidrs(cidrs: readonly Cidr[]): Cidr[] {
+  return [...new Set(cidrs)]
+    .map((cidr) => ({ cidr, key: sortKey(cidr) }))
+    .sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)))
+    .map(({ cidr }) => cidr);
+}
+
+export function containsAddress(cidr: Cidr, address: string): boolean {
+  const parsed = parseAddress(address);
+  if (parsed === undefined) return false;
+  const bytes = hex(parsed.toByteArray());
+  const { family, first, last } = rangeOf(cidr);
+  return (parsed.kind() === 'ipv4') === (family === 4) && first <= bytes && bytes <= last;
+}
+
+/** True where every address of `inner` is one of `outer`. */
+export function containsCidr(outer: Cidr, inner: Cidr): boolean {
+  const a = rangeOf(outer);
+  const b = rangeOf(inner);
+  return a.family === b.family && a.first <= b.first && b.last <= a.last;
+}
+
+/**
+ * Every entry that shares an address with an earlier one in address order, with the widest such entry around it.
+ * Prefixes nest or are disjoint, so a sorted sweep with a stack finds them in O(n log n).
+ */
+export function overlaps<T extends { readonly cidr: Cidr }>(entries: readonly T[]): { inner: T; outer: T }[] {
+  const sorted = entries
+    .map((entry) => ({ entry, key: sortKey(entry.cidr), range: rangeOf(entry.cidr) }))
+    .sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
+  const found: { inner: T; outer: T }[] = [];
+  const open: typeof sorted = [];
+  for (const current of sorted) {
+    let top = open.at(-1);
+    while (top !== undefined && (top.range.family !== current.range.family || top.range.last < current.range.first)) {
+      open.pop();
+      top = open.at(-1);
+    }
+    for (const outer of open) found.push({ inner: current.entry, outer: outer.entry });
+    open.push(current);
+  }
+  return found;
+}
+
+export const Cidr: Codec<Cidr> = text('Cidr', { pattern: '^[0-9A-Fa-f:.]+/[0-9]{1,3}$' }, parseCidr);
+
+/** A list of prefixes: sorted, no repeats. */
+export const CidrList: Codec<Cidr[]> = map(list(Cidr), sortCidrs);
+/** The same, needing at least one. */
+export const CidrListOfSome: Codec<Cidr[]> = map(list(Cidr, 1), sortCidrs);
+/** One prefix or a list of them. */
+export const CidrOrList: Codec<Cidr[]> = oneOrMany(CidrListOfSome, Cidr);

@@ -1,0 +1,133 @@
+/**
+ * inject-ipsec-secret: the Secret of each site into its frontend's volume. Of a literal key it makes a Secret; a
+ * reference it only wires, whether the Secret is among the items or made elsewhere.
+ */
+import type { Config } from '../model/config.ts';
+import { isRecord, type Item, type Outcome, type Result } from '../model/krm.ts';
+import { SHORT_PSK_CHARACTERS } from '../model/psk.ts';
+import type { Site } from '../model/vpn.ts';
+import { FRONTEND, frontendOf, secretName } from './frontends.ts';
+import {
+  about,
+  cloneOf,
+  COMPONENT_LABEL,
+  copy,
+  edit,
+  findComponent,
+  listAt,
+  mapAt,
+  nameOf,
+  type Draft,
+} from './items.ts';
+import { markRendered } from './marker.ts';
+import { findSecret, secretFiles } from './secrets.ts';
+
+export const NAME = 'inject-ipsec-secret';
+const SECRET_COMPONENT = 'ipsec';
+const VOLUME = 'ipsec';
+
+export const usage = `Wires each site's Secret (pre-shared key, certificate, PPK) into the volume of its frontend. Of a literal
+ipsec.psk it makes the Secret vpn-ipsec[-site].
+`;
+
+export function injectIpsecSecret(items: readonly Item[], { vpn, ref, paths }: Config): Outcome {
+  const results: Result[] = [];
+  const replaced = new Map<Item, Item>();
+  const secrets: Item[] = [];
+  const old = findComponent(items, 'Secret', SECRET_COMPONENT);
+  for (const site of vpn.sites) {
+    const frontend = frontendOf(items, site.name);
+    if (frontend === undefined) {
+      results.push(missingFrontend(items, site));
+      continue;
+    }
+    const wired = wire(frontend, site, items);
+    if (wired === undefined)
+      results.push(
+        about(
+          frontend,
+          'error',
+          'spec.template.spec.volumes',
+          `has no projected volume named ${VOLUME}: take the StatefulSet from base/`,
+        ),
+      );
+    else replaced.set(frontend, wired);
+    if (site.ipsec.psk === undefined) continue;
+    secrets.push(literalSecret(frontend, site.ipsec.psk, old));
+    results.push(
+      ...literalWarnings(site.ipsec.psk).map((message): Result => ({
+        severity: 'warning',
+        message,
+        resourceRef: ref,
+        field: { path: `${paths.site(site.name)}.ipsec.psk` },
+      })),
+    );
+  }
+  const kept = items.flatMap((item) => {
+    if (!old.includes(item)) return [replaced.get(item) ?? item];
+    return secrets.filter((secret) => nameOf(secret) === nameOf(item));
+  });
+  const added = secrets.filter((secret) => !kept.includes(secret));
+  return { items: markRendered([...kept, ...added], NAME), results };
+}
+
+/** What is wrong with a key in the configuration; the key itself is never quoted. */
+export function literalWarnings(psk: string): string[] {
+  return [
+    'is a secret in a file that is usually kept in git: put it into a Secret and name that in pskSecretRef',
+    ...(psk.length < SHORT_PSK_CHARACTERS
+      ? [
+          `has fewer than ${SHORT_PSK_CHARACTERS} characters and can be guessed from one recorded handshake; \`openssl rand -base64 32\` makes a good one`,
+        ]
+      : []),
+  ];
+}
+
+function missingFrontend(items: readonly Item[], { name }: Site): Result {
+  const any = findComponent(items, 'StatefulSet', FRONTEND).length > 0;
+  const cure = any ? 'run inject-peer-cidrs before' : 'include base/ of Constellation VPN';
+  return {
+    severity: 'error',
+    message: `no frontend StatefulSet${name === '' ? '' : ` for the site ${name}`} among the items: ${cure}`,
+  };
+}
+
+/** The frontend with its volume's sources; undefined where it has no such volume. */
+function wire(frontend: Item, site: Site, items: readonly Item[]): Item | undefined {
+  let found = false;
+  const wired = edit(frontend, (draft) => {
+    for (const volume of listAt(draft, 'spec', 'template', 'spec', 'volumes')) {
+      if (!isRecord(volume) || volume.name !== VOLUME || !isRecord(volume.projected)) continue;
+      volume.projected.sources = sources(site, secretName(frontend), items);
+      found = true;
+    }
+  });
+  return found ? wired : undefined;
+}
+
+/** Projected sources, one for each Secret: `{secret: {name, items: [{key, path}]}}`. */
+function sources(site: Site, literal: string, items: readonly Item[]): unknown[] {
+  const bySecret = new Map<string, { key: string; path: string }[]>();
+  for (const { secret, key, path } of secretFiles(site, literal)) {
+    const found = findSecret(items, secret);
+    const name = found === undefined ? secret : nameOf(found);
+    bySecret.set(name, [...(bySecret.get(name) ?? []), { key, path }]);
+  }
+  return [...bySecret].map(([name, files]) => ({ secret: { name, items: files } }));
+}
+
+/** Base64 carries every byte, and nothing that substitutes `${…}` in manifests finds anything in it. */
+function literalSecret(frontend: Item, psk: string, old: readonly Item[]): Item {
+  const name = secretName(frontend);
+  const own = old.find((item) => nameOf(item) === name);
+  return edit(own ?? secretBeside(frontend, name), (draft) => {
+    draft.data = { psk: Buffer.from(psk, 'utf8').toString('base64') };
+  });
+}
+
+function secretBeside(frontend: Item, name: string): Draft {
+  const { metadata } = cloneOf({ apiVersion: 'v1', kind: 'Secret', metadata: copy(frontend.metadata) }, name);
+  const secret = { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque' };
+  mapAt(secret, 'metadata', 'labels')[COMPONENT_LABEL] = SECRET_COMPONENT;
+  return secret;
+}

@@ -1,0 +1,123 @@
+/** MTU, cipher suites, identities and names. */
+import { familyOf } from '../../model/cidr.ts';
+import type { Result } from '../../model/krm.ts';
+import { weakTokens } from '../../model/proposal.ts';
+import { FRONTEND, MAX_FRONTEND_NAME, baseName } from '../frontends.ts';
+import { literalWarnings } from '../inject-ipsec-secret.ts';
+import { findComponent } from '../items.ts';
+import { called, inConfig, type Rule } from './rule.ts';
+
+/** RFC 8200, 5: no IPv6 link may have less. */
+const MIN_IPV6_MTU = 1280;
+const HIGH_MTU = 1400;
+
+export const mtu: Rule = (config) =>
+  config.vpn.sites.flatMap(({ name, mtu: bytes, peerCIDRs }): Result[] => {
+    if (bytes === null) return [];
+    const path = `${config.paths.site(name)}.mtu`;
+    if (bytes < MIN_IPV6_MTU && peerCIDRs.some((cidr) => familyOf(cidr) === 6))
+      return [
+        inConfig(
+          config,
+          'error',
+          path,
+          `is too small: with an IPv6 peer CIDR it must be at least ${MIN_IPV6_MTU}`,
+          bytes,
+        ),
+      ];
+    return bytes > HIGH_MTU
+      ? [
+          inConfig(
+            config,
+            'warning',
+            path,
+            `leaves less than 100 bytes for ESP on an Ethernet path: above ${HIGH_MTU} large packets are likely lost`,
+            bytes,
+          ),
+        ]
+      : [];
+  });
+
+export const proposals: Rule = (config) =>
+  config.vpn.sites.flatMap(({ name, ipsec }) =>
+    (['ike', 'esp'] as const).flatMap((kind) =>
+      ipsec.proposals[kind].flatMap((proposal, i): Result[] => {
+        const weak = weakTokens(proposal);
+        if (weak.length === 0) return [];
+        const path = `${config.paths.site(name)}.ipsec.proposals.${kind}[${i}]`;
+        return [
+          inConfig(
+            config,
+            'warning',
+            path,
+            `allows ${weak.join(' and ')}, which RFC 8247 and 8221 advise against`,
+            proposal,
+          ),
+        ];
+      }),
+    ),
+  );
+
+export const literalKeys: Rule = (config) =>
+  config.vpn.sites.flatMap(({ name, ipsec: { psk } }) =>
+    psk === undefined
+      ? []
+      : literalWarnings(psk).map((message) =>
+          inConfig(config, 'warning', `${config.paths.site(name)}.ipsec.psk`, message),
+        ),
+  );
+
+/** Gateways replace a tunnel by the next one of the same identity (`unique = replace`). */
+export const identities: Rule = (config) => {
+  const { sites, publicAddress } = config.vpn;
+  const keyed = sites
+    .map(({ name, ipsec }) => ({
+      name,
+      peer: ipsec.peer,
+      id: ipsec.localID ?? (ipsec.certificate === undefined ? publicAddress : undefined),
+    }))
+    .filter(({ id }) => id !== undefined);
+  return keyed.flatMap(({ name, peer, id }, i) => {
+    const twin = keyed.slice(0, i).find((other) => other.peer === peer && other.id === id);
+    if (twin === undefined) return [];
+    return [
+      inConfig(
+        config,
+        'warning',
+        `${config.paths.site(name)}.ipsec.localID`,
+        `is the identity ${id} of ${called(twin.name)} too, to the same gateway: their tunnels would replace each other; give each a localID`,
+      ),
+    ];
+  });
+};
+
+export const names: Rule = (config, items) => {
+  const frontend = findComponent(items, 'StatefulSet', FRONTEND)[0];
+  const base = frontend === undefined ? 'vpn-frontend' : baseName(frontend);
+  return config.vpn.sites.flatMap(({ name }): Result[] => {
+    const length = base.length + (name === '' ? 0 : name.length + 1);
+    if (length <= MAX_FRONTEND_NAME) return [];
+    const path = name === '' ? 'metadata.name' : `${config.paths.site(name)}.name`;
+    return [
+      inConfig(
+        config,
+        'error',
+        path,
+        `makes a StatefulSet's name of ${length} characters (${base}${name === '' ? '' : `-${name}`}); its pods' labels leave room for ${MAX_FRONTEND_NAME}: shorten it by ${length - MAX_FRONTEND_NAME}`,
+        name,
+      ),
+    ];
+  });
+};
+
+export const ignoredFields: Rule = (config) =>
+  config.vpn.ignored.map((key) =>
+    inConfig(
+      config,
+      'warning',
+      `spec.${key}`,
+      key === 'image'
+        ? "is the old chart's image, which holds none of these programs: it is ignored; remove it"
+        : "is the old chart's and ignored: use kustomize's namePrefix, and remove it",
+    ),
+  );
