@@ -108,30 +108,38 @@ interface Texts {
 
 /**
  * The list's fields and items as whole lines of the source, or undefined where they are not that: JSON and other flow
- * style, an item that starts elsewhere than right behind its dash, or aliases (their anchor may stand in another item).
+ * style, or an alias whose anchor stands in another item.
  */
 function itemTexts(source: string, events: Event[], count: number): Texts | undefined {
-  if (events.some(({ type }) => type === EVENT_ID.ALIAS)) return undefined;
   const text = source.endsWith('\n') ? source : `${source}\n`;
-  const { keys, itemStarts } = positions(text, events);
-  if (keys.some(({ start }) => start !== lineStart(text, start)) || itemStarts.length !== count) return undefined;
-  const dashes = itemStarts.map((start) => /^( *)- +$/.exec(text.slice(lineStart(text, start), start))?.[1]);
-  if (dashes.some((indent) => indent === undefined || indent !== dashes[0])) return undefined;
+  const found = positions(text, events);
+  if (found === undefined || found.itemStarts.length !== count) return undefined;
+  const { keys, itemStarts } = found;
+  if (keys.some(({ start }) => start !== lineStart(text, start))) return undefined;
+  const dashes = itemStarts.map((start) => dashAbove(text, start));
+  const indent = (dashes[0] ?? 0) - lineStart(text, dashes[0] ?? 0);
+  if (dashes.some((dash) => dash === undefined || dash - lineStart(text, dash) !== indent)) return undefined;
   const ends = [...keys.slice(1).map(({ start }) => start), text.length];
   const itemsEnd = ends[keys.findIndex(({ key }) => key === 'items')];
-  const starts = itemStarts.map((start) => withHeadComment(text, lineStart(text, start)));
+  const starts = dashes.map((dash = 0) => withHeadComment(text, lineStart(text, dash)));
   return {
     head: text.slice(0, keys[0]?.start ?? 0),
     fields: keys.map(({ key, start }, i) => ({ key, text: text.slice(start, ends[i]) })),
     items: starts.map((start, i) => text.slice(start, starts[i + 1] ?? itemsEnd)),
-    indent: dashes[0] ?? '',
+    indent: ' '.repeat(indent),
   };
 }
 
-/** Where the root's keys and the entries of `items` start, as offsets. */
-function positions(text: string, events: Event[]): { keys: { key: string; start: number }[]; itemStarts: number[] } {
+interface Positions {
+  readonly keys: { readonly key: string; readonly start: number }[];
+  readonly itemStarts: number[];
+}
+
+/** Where the root's keys and the entries of `items` start, as offsets; undefined where an alias reaches across them. */
+function positions(text: string, events: Event[]): Positions | undefined {
   const keys: { key: string; start: number }[] = [];
   const itemStarts: number[] = [];
+  const anchors = new Set<string>(); // of the field or item at hand
   let depth = 0; // 1 in the document, 2 in its root, 3 in a field of the root
   let isKey = true;
   for (const event of events) {
@@ -139,18 +147,35 @@ function positions(text: string, events: Event[]): { keys: { key: string; start:
       depth -= 1;
       continue;
     }
+    const isItem = depth === 3 && keys.at(-1)?.key === 'items';
+    if (isItem && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
+    if (isItem || depth === 2) anchors.clear();
     if (depth === 2) {
       if (isKey && event.type === EVENT_ID.SCALAR)
         keys.push({ key: text.slice(event.valueStart, event.valueEnd), start: event.valueStart });
       isKey = !isKey;
     }
-    const inItems = depth === 3 && keys.at(-1)?.key === 'items';
-    if (inItems && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
-    const opens =
-      event.type === EVENT_ID.MAPPING || event.type === EVENT_ID.SEQUENCE || event.type === EVENT_ID.DOCUMENT;
-    if (opens) depth += 1;
+    if (event.type !== EVENT_ID.DOCUMENT) {
+      const anchor = event.anchorStart < 0 ? '' : text.slice(event.anchorStart, event.anchorEnd);
+      if (event.type === EVENT_ID.ALIAS && !anchors.has(anchor)) return undefined;
+      anchors.add(anchor);
+    }
+    if (event.type !== EVENT_ID.SCALAR && event.type !== EVENT_ID.ALIAS) depth += 1;
   }
   return { keys, itemStarts };
+}
+
+/** The offset of the dash of the entry whose map starts at `start`: before it in its line, or above it and its comments. */
+function dashAbove(text: string, start: number): number | undefined {
+  let at = lineStart(text, start);
+  let line = text.slice(at, start);
+  while (/^ *(#.*)?\n?$/.test(line) && at > 0) {
+    const end = at;
+    at = lineStart(text, at - 1);
+    line = text.slice(at, end);
+  }
+  const indent = /^( *)-(?: +|[ \t]*\n| +#.*\n)$/.exec(line)?.[1];
+  return indent === undefined ? undefined : at + indent.length;
 }
 
 const lineStart = (text: string, offset: number): number => text.lastIndexOf('\n', offset - 1) + 1;

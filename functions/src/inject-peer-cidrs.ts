@@ -10,6 +10,7 @@ import {
   annotationOf,
   edit,
   findComponent,
+  kindOf,
   listAt,
   mapAt,
   missingComponent,
@@ -18,6 +19,7 @@ import {
   type Draft,
 } from './items.ts';
 import { markRendered } from './marker.ts';
+import { isCalled } from './secrets.ts';
 
 export const NAME = 'inject-peer-cidrs';
 const MTU_ANNOTATION = 'constellation-vpn.io/mtu';
@@ -89,13 +91,25 @@ function nameFrontends(items: readonly Item[], sites: readonly Site[]): Item[] {
 }
 
 /**
- * kustomize's `namespace:` moves every object; those that belong beside Cilium say so and go back. Their subjects stay
- * as they are: kustomize follows the ServiceAccounts by itself, after the functions.
+ * kustomize's `namespace:` moves every object; those that belong beside Cilium say so and go back. From there kustomize
+ * no longer finds the ServiceAccounts they name, so the subjects get the names and namespace that those have now.
  */
 function pinNamespaces(items: readonly Item[]): Item[] {
+  const accounts = items.filter((item) => kindOf(item) === 'ServiceAccount');
   return items.map((item) => {
     const namespace = annotationOf(item, NAMESPACE_ANNOTATION);
-    return namespace === undefined ? item : edit(item, (draft) => (mapAt(draft, 'metadata').namespace = namespace));
+    if (namespace === undefined) return item;
+    return edit(item, (draft) => {
+      mapAt(draft, 'metadata').namespace = namespace;
+      if (kindOf(item) !== 'RoleBinding') return;
+      for (const subject of listAt(draft, 'subjects')) {
+        if (!isRecord(subject)) continue;
+        const account = accounts.find((candidate) => isCalled(candidate, String(subject.name)));
+        if (account === undefined) continue;
+        subject.name = nameOf(account);
+        if (namespaceOf(account) !== '') subject.namespace = namespaceOf(account);
+      }
+    });
   });
 }
 

@@ -17,7 +17,8 @@ export function findSecret(items: readonly Item[], name: string): Item | undefin
 }
 
 /** A Secret's value: `encrypted` by SOPS, absent, not base64, or its bytes. */
-type SecretValue = { kind: 'encrypted' } | { kind: 'absent' } | { kind: 'broken' } | { kind: 'bytes'; bytes: Uint8Array };
+type SecretValue =
+  { kind: 'encrypted' } | { kind: 'absent' } | { kind: 'broken' } | { kind: 'bytes'; bytes: Uint8Array };
 
 export function secretValue(secret: Item, key: string): SecretValue {
   const clear = getText(secret, 'stringData', key);
