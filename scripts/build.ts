@@ -5,7 +5,7 @@
  */
 import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { build, type Plugin } from 'esbuild';
+import * as esbuild from 'esbuild';
 
 const ROOT = new URL('..', import.meta.url).pathname;
 const DIST = `${ROOT}functions/dist`;
@@ -22,19 +22,19 @@ export const FUNCTIONS = [
  * kpt-functions' `run.js` also holds a command line of its own (argparse, js-yaml 3, rw), which is never called here
  * and would double the time a function takes to start.
  */
-const withoutUnusedCommandLine: Plugin = {
+const withoutUnusedCommandLine: esbuild.Plugin = {
   name: 'without-unused-command-line',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^(argparse|js-yaml|rw)$/ }, ({ importer, path }) =>
+  setup(build) {
+    build.onResolve({ filter: /^(argparse|js-yaml|rw)$/ }, ({ importer, path }) =>
       importer.includes('kpt-functions') ? { path, namespace: 'unused' } : undefined,
     );
-    onLoad({ filter: /.*/, namespace: 'unused' }, () => ({ contents: 'module.exports = {};' }));
+    build.onLoad({ filter: /.*/, namespace: 'unused' }, () => ({ contents: 'module.exports = {};' }));
   },
 };
 
 /** The bundle's text. The same sources give the same bytes. */
 export async function bundle(name: string): Promise<string> {
-  const { outputFiles } = await build({
+  const { outputFiles } = await esbuild.build({
     absWorkingDir: ROOT,
     entryPoints: [`functions/src/${name}_run.ts`],
     bundle: true,
@@ -62,23 +62,26 @@ async function isFresh(path: string, text: string): Promise<boolean> {
   }
 }
 
-if (import.meta.main) {
-  const { values } = parseArgs({ options: { check: { type: 'boolean' } } });
+async function write(): Promise<void> {
   await mkdir(DIST, { recursive: true });
-  const stale: string[] = [];
   for (const name of FUNCTIONS) {
-    const path = `${DIST}/${name}`;
     const text = await bundle(name);
-    if (values.check === true) {
-      if (!(await isFresh(path, text))) stale.push(`functions/dist/${name}`);
-      continue;
-    }
-    await writeFile(path, text);
-    await chmod(path, 0o755);
+    await writeFile(`${DIST}/${name}`, text);
+    await chmod(`${DIST}/${name}`, 0o755);
     console.log(`functions/dist/${name} ${Math.ceil(text.length / 1024)} kB`);
   }
-  if (stale.length > 0) {
-    console.error(`${stale.join(', ')}: not what the sources give. Run \`npm run build\` and commit the result.`);
-    process.exitCode = 1;
-  }
+}
+
+async function check(): Promise<void> {
+  const stale: string[] = [];
+  for (const name of FUNCTIONS)
+    if (!(await isFresh(`${DIST}/${name}`, await bundle(name)))) stale.push(`functions/dist/${name}`);
+  if (stale.length === 0) return;
+  console.error(`${stale.join(', ')}: not what the sources give. Run \`npm run build\` and commit the result.`);
+  process.exitCode = 1;
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { check: { type: 'boolean' } } });
+  await (values.check === true ? check() : write());
 }

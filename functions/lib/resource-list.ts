@@ -4,7 +4,7 @@
  * other field of the list.
  */
 import { constructFromEvents, EVENT_ID, parseEvents, YAMLException, type Event } from 'js-yaml';
-import { isRecord, type Item, type Result } from '../model/krm.ts';
+import { getText, isRecord, type Item, type Result } from '../model/krm.ts';
 import { dump, LOSSLESS } from './yaml.ts';
 
 /** The input is no ResourceList. The message is a sentence for the user. */
@@ -85,8 +85,8 @@ function yamlReason(cause: unknown): string {
 
 function whatIs(list: unknown): string {
   if (!isRecord(list)) return 'no YAML map';
-  const { apiVersion, kind } = list;
-  return typeof kind === 'string' ? `${String(apiVersion ?? 'no apiVersion')} ${kind}` : 'a map without kind';
+  const kind = getText(list, 'kind');
+  return kind === undefined ? 'a map without kind' : `${getText(list, 'apiVersion') ?? 'no apiVersion'} ${kind}`;
 }
 
 function itemsOf(items: unknown): Item[] {
@@ -140,29 +140,40 @@ function positions(text: string, events: Event[]): Positions | undefined {
   const keys: { key: string; start: number }[] = [];
   const itemStarts: number[] = [];
   const anchors = new Set<string>(); // of the field or item at hand
-  let depth = 0; // 1 in the document, 2 in its root, 3 in a field of the root
-  let isKey = true;
+  for (const { event, depth, isRootKey } of nodes(events)) {
+    const isItem = depth === 3 && keys.at(-1)?.key === 'items';
+    if (isItem || depth === 2) anchors.clear();
+    if (isRootKey && event.type === EVENT_ID.SCALAR)
+      keys.push({ key: text.slice(event.valueStart, event.valueEnd), start: event.valueStart });
+    else if (isItem && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
+    const anchor = text.slice(event.anchorStart, event.anchorEnd);
+    if (event.type !== EVENT_ID.ALIAS) anchors.add(anchor);
+    else if (!anchors.has(anchor)) return undefined;
+  }
+  return { keys, itemStarts };
+}
+
+interface Node {
+  readonly event: Exclude<Event, { type: typeof EVENT_ID.POP | typeof EVENT_ID.DOCUMENT }>;
+  /** 1: the document's root, 2: a key or field of the root, 3: what is in a field. */
+  readonly depth: number;
+  readonly isRootKey: boolean;
+}
+
+function* nodes(events: Event[]): Generator<Node> {
+  let depth = 0;
+  let isRootKey = false;
   for (const event of events) {
     if (event.type === EVENT_ID.POP) {
       depth -= 1;
       continue;
     }
-    const isItem = depth === 3 && keys.at(-1)?.key === 'items';
-    if (isItem && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
-    if (isItem || depth === 2) anchors.clear();
-    if (depth === 2) {
-      if (isKey && event.type === EVENT_ID.SCALAR)
-        keys.push({ key: text.slice(event.valueStart, event.valueEnd), start: event.valueStart });
-      isKey = !isKey;
-    }
     if (event.type !== EVENT_ID.DOCUMENT) {
-      const anchor = event.anchorStart < 0 ? '' : text.slice(event.anchorStart, event.anchorEnd);
-      if (event.type === EVENT_ID.ALIAS && !anchors.has(anchor)) return undefined;
-      anchors.add(anchor);
+      isRootKey = depth === 2 && !isRootKey;
+      yield { event, depth, isRootKey };
     }
     if (event.type !== EVENT_ID.SCALAR && event.type !== EVENT_ID.ALIAS) depth += 1;
   }
-  return { keys, itemStarts };
 }
 
 /** The offset of the dash of the entry whose map starts at `start`: before it in its line, or above it and its comments. */

@@ -101,7 +101,7 @@ export async function main(fn: KrmFunction): Promise<void> {
   const { stdin, stdout, stderr, argv, env } = process;
   process.exitCode = await run(fn, {
     args: argv.slice(2),
-    colour: stderr.isTTY === true && env.NO_COLOR === undefined,
+    colour: stderr.isTTY && env.NO_COLOR === undefined,
     read: () => {
       if (stdin.isTTY) stderr.write(`${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);
       return readFileSync(0, 'utf8');

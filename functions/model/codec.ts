@@ -29,7 +29,7 @@ export interface JsonSchema {
 }
 
 /** A codec from `unknown` that knows its own JSON Schema. Its encoding is the identity: the canonical form is plain JSON. */
-export class Codec<A> extends t.Type<A, A, unknown> {
+export class Codec<A> extends t.Type<A, A> {
   readonly schema: JsonSchema;
   constructor(name: string, schema: JsonSchema, validate: t.Validate<unknown, A>) {
     super(name, (u): u is A => E.isRight(this.decode(u)), validate, t.identity);
@@ -187,19 +187,21 @@ export function object<F extends Fields>(name: string, fields: F): Codec<Decoded
     const errors: t.Errors = [];
     const output: Record<string, unknown> = {};
     for (const [key, field] of entries) {
-      const value = Object.hasOwn(input, key) ? input[key] : undefined;
-      const context = t.appendContext(c, key, field.codec, value);
-      const absent = value === undefined || (value === null && field.codec.schema.nullable !== true);
-      if (absent && field.kind === 'default') output[key] = structuredClone(field.default);
-      if (absent && field.kind === 'required') errors.push({ value, context, message: 'is missing' });
-      if (absent) continue;
-      const result = field.codec.validate(value, context);
+      const result = decodeField(field, Object.hasOwn(input, key) ? input[key] : undefined, c, key);
       if (E.isLeft(result)) errors.push(...result.left);
-      else output[key] = result.right;
+      else if (result.right !== undefined) output[key] = result.right;
     }
     errors.push(...unknownKeys(input, Object.keys(fields), c));
     return errors.length > 0 ? t.failures(errors) : t.success(output as Decoded<F>);
   });
+}
+
+/** The field's value or default; undefined for an optional one that is absent. */
+function decodeField(field: Fields[string], value: unknown, c: t.Context, key: string): t.Validation<unknown> {
+  const context = t.appendContext(c, key, field.codec, value);
+  const absent = value === undefined || (value === null && field.codec.schema.nullable !== true);
+  if (!absent) return field.codec.validate(value, context);
+  return field.kind === 'required' ? fail(value, context, 'is missing') : t.success(structuredClone(field.default));
 }
 
 function objectSchema(entries: [string, Fields[string]][]): JsonSchema {
@@ -211,6 +213,8 @@ function objectSchema(entries: [string, Fields[string]][]): JsonSchema {
         key,
         {
           ...field.codec.schema,
+          // null is as good as absent: a kustomize patch takes a default away with it
+          ...(field.kind === 'required' ? {} : { nullable: true }),
           description: field.description,
           ...(field.default === undefined ? {} : { default: field.default }),
         },

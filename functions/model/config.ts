@@ -2,7 +2,7 @@
 import * as E from 'fp-ts/lib/Either.js';
 import { Cidr } from './cidr.ts';
 import { problems } from './codec.ts';
-import { fileOf, get, isRecord, refOf, type ResourceRef, type Result } from './krm.ts';
+import { fileOf, get, getText, isRecord, refOf, type ResourceRef, type Result } from './krm.ts';
 import { API_VERSION, ConstellationVpn, KIND, type Vpn } from './vpn.ts';
 
 export interface Config {
@@ -38,7 +38,7 @@ export function decodeConfig(source: unknown, program: string): Config | { resul
   return {
     results: problems(decoded.left).map(({ path, message, proposed }) => ({
       severity: 'error',
-      message: `${message}`,
+      message,
       resourceRef: ref,
       field: { path, ...(proposed === undefined ? {} : { proposedValue: proposed }) },
       ...(file === undefined ? {} : { file }),
@@ -56,7 +56,7 @@ function pathsOf(source: Record<string, unknown>): Paths {
   const names = new Map<string, string>();
   const cidrs = new Map<string, string>();
   for (const { site, path } of entries) {
-    const name = Array.isArray(sites) ? String(get(site, 'name') ?? '') : '';
+    const name = Array.isArray(sites) ? (getText(site, 'name') ?? '') : '';
     names.set(name, path);
     const list = get(site, 'peerCIDRs');
     if (!Array.isArray(list)) continue;

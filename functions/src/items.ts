@@ -42,7 +42,7 @@ export function copy<T>(value: T): T {
 
 /** The item with `change` applied to a copy of it; the item itself where that changes nothing. */
 export function edit(item: Item, change: (draft: Draft) => void): Item {
-  const draft = copy(item) as Draft;
+  const draft: Draft = copy(item);
   change(draft);
   return isDeepStrictEqual(draft, item) ? item : draft;
 }
@@ -88,7 +88,7 @@ const PATH = 'internal.config.kubernetes.io/path';
  * file of its own in the sibling's folder, `<kind>_<name>.yaml`.
  */
 export function cloneOf(sibling: Item, name: string): Draft {
-  const draft = copy(sibling) as Draft;
+  const draft: Draft = copy(sibling);
   const metadata = mapAt(draft, 'metadata');
   metadata.name = name;
   const path = fileOf(sibling)?.path;

@@ -1,6 +1,6 @@
 /** Address ranges: nothing that the VPN takes may belong to somebody else. */
 import {
-  Cidr,
+  type Cidr,
   containsAddress,
   containsCidr,
   familyOf,

@@ -1,0 +1,65 @@
+/** Who may import whom; each line of the house plan is one named rule. `test/arch_test.ts` breaks every one of them. */
+const TEST = '_test\\.ts$';
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'model-stands-alone',
+      comment: 'The vocabulary: io-ts, fp-ts, ipaddr.js and node:net only.',
+      severity: 'error',
+      from: { path: '^functions/model/', pathNot: TEST },
+      to: { pathNot: ['^functions/model/', '^node_modules/(io-ts|fp-ts|ipaddr\\.js)/', '^(node:)?net$'] },
+    },
+    {
+      name: 'functions-are-pure',
+      comment: 'A function knows the model and its neighbours: no files, no process, no network, no runner.',
+      severity: 'error',
+      from: { path: '^functions/src/', pathNot: [TEST, '_run\\.ts$'] },
+      to: { pathNot: ['^functions/(model|src)/', '^node_modules/(fp-ts|kpt-functions)/', '^(node:)?util$'] },
+    },
+    {
+      name: 'only-run-files-run',
+      comment: 'x_run.ts joins the pure function and the runner; nobody else imports the runner.',
+      severity: 'error',
+      from: { path: '^functions/(src|model)/', pathNot: [TEST, '_run\\.ts$'] },
+      to: { path: '^functions/lib/' },
+    },
+    {
+      name: 'lib-knows-no-function',
+      severity: 'error',
+      from: { path: '^functions/lib/', pathNot: TEST },
+      to: { path: '^functions/src/' },
+    },
+    {
+      name: 'functions-know-nobody-else',
+      severity: 'error',
+      from: { path: '^functions/', pathNot: TEST },
+      to: { path: '^(agents|bench|cli|scripts|test)/' },
+    },
+    {
+      name: 'only-tests-import-test',
+      severity: 'error',
+      from: { pathNot: [TEST, '^test/'] },
+      to: { path: '^test/' },
+    },
+    {
+      name: 'resolvable',
+      comment: 'Nothing that is not installed, nothing that the package does not name.',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^functions/dist/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'default', 'types'],
+    },
+  },
+};
