@@ -10,14 +10,14 @@ module.exports = {
       comment: 'The vocabulary: io-ts, fp-ts, ipaddr.js and node:net only.',
       severity: 'error',
       from: { path: '^functions/model/', pathNot: TEST },
-      to: { pathNot: ['^functions/model/', '^node_modules/(io-ts|fp-ts|ipaddr\\.js)/', '^(node:)?net$'] },
+      to: { pathNot: ['^functions/model/', '(^|/)node_modules/(io-ts|fp-ts|ipaddr\\.js)/', '^(node:)?net$'] },
     },
     {
       name: 'functions-are-pure',
       comment: 'A function knows the model and its neighbours: no files, no process, no network, no runner.',
       severity: 'error',
       from: { path: '^functions/src/', pathNot: [TEST, '_run\\.ts$'] },
-      to: { pathNot: ['^functions/(model|src)/', '^node_modules/(fp-ts|kpt-functions)/', '^(node:)?util$'] },
+      to: { pathNot: ['^functions/(model|src)/', '(^|/)node_modules/(fp-ts|kpt-functions)/', '^(node:)?util$'] },
     },
     {
       name: 'only-run-files-run',

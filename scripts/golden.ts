@@ -3,7 +3,8 @@
  * who runs no plugins. The golden files of the render tests at once. `--check` writes nothing and fails where a file is
  * not fresh.
  */
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { findTool } from './tools.ts';
@@ -15,13 +16,12 @@ const ROOT = new URL('..', import.meta.url).pathname;
 export async function render(folder: string): Promise<string> {
   const { path } = await findTool('kustomize');
   const args = ['build', '--enable-alpha-plugins', '--enable-exec', folder];
-  const { stdout } = await execa(path, args, { cwd: ROOT, stripFinalNewline: false });
+  const { exitCode, stdout, stderr } = await execa(path, args, { cwd: ROOT, reject: false, stripFinalNewline: false });
+  if (exitCode !== 0) throw new Error(`kustomize build ${folder} failed:\n${stderr}`);
   return stdout;
 }
 
-export async function overlays(): Promise<string[]> {
-  return (await readdir(`${ROOT}overlays`)).sort();
-}
+export const OVERLAYS: readonly string[] = readdirSync(`${ROOT}overlays`).sort();
 
 const HEADERS = {
   vpn: 'The VPN itself.',
@@ -45,7 +45,7 @@ export function withoutSecrets(manifests: string): string {
 /** File names below `rendered` with their texts. */
 export async function rendered(): Promise<Map<string, string>> {
   const files = new Map<string, string>();
-  for (const overlay of await overlays()) {
+  for (const overlay of OVERLAYS) {
     for (const [target, folder] of Object.entries({
       vpn: `overlays/${overlay}`,
       cilium: `overlays/${overlay}/cilium`,
@@ -65,5 +65,10 @@ export async function rendered(): Promise<Map<string, string>> {
 if (import.meta.main) {
   const { values } = parseArgs({ options: { check: { type: 'boolean' } } });
   await mkdir(`${ROOT}rendered`, { recursive: true });
-  await writeOrCheck(`${ROOT}rendered`, await rendered(), values.check === true, 'npm run golden');
+  try {
+    await writeOrCheck(`${ROOT}rendered`, await rendered(), values.check === true, 'npm run golden');
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
 }

@@ -5,7 +5,7 @@
  */
 import { constructFromEvents, EVENT_ID, parseEvents, YAMLException, type Event } from 'js-yaml';
 import { getText, isRecord, type Item, type Result } from '../model/krm.ts';
-import { dump, LOSSLESS } from './yaml.ts';
+import { dump, LOSSLESS, Verbatim } from './yaml.ts';
 
 /** The input is no ResourceList. The message is a sentence for the user. */
 export class BadInput extends Error {
@@ -48,7 +48,7 @@ export function parseResourceList(source: string): ResourceList {
       const known = new Map(items.map((item, i) => [item, texts.items[i]]));
       const written = newItems.map((item) => known.get(item) ?? sequenceEntry(item, texts.indent));
       const parts = texts.fields.map(({ key, text }) => {
-        if (key === 'items') return written.length > 0 ? `items:\n${written.join('')}` : 'items: []\n';
+        if (key === 'items') return written.length > 0 ? texts.itemsHead + written.join('') : 'items: []\n';
         return key === 'results' && results.length > 0 ? dump({ results: all }) : text;
       });
       if (results.length > 0 && !Object.hasOwn(list, 'results')) parts.push(dump({ results: all }));
@@ -77,10 +77,11 @@ function construct(source: string, events: Event[]): unknown {
   }
 }
 
-/** The parser's reason and place, without its snippet of the source: that may hold a secret. */
+/** The parser's reason and place, without its snippet and names of the source: they may be a secret (`psk: *abc`). */
 function yamlReason(cause: unknown): string {
   if (!(cause instanceof YAMLException)) throw cause;
-  return cause.mark === undefined ? cause.reason : `${cause.reason} in line ${cause.mark.line + 1}`;
+  const reason = cause.reason.replace(/ ".*"| !<.*>|: .*/s, '');
+  return cause.mark === undefined ? reason : `${reason} in line ${cause.mark.line + 1}`;
 }
 
 function whatIs(list: unknown): string {
@@ -92,7 +93,7 @@ function whatIs(list: unknown): string {
 function itemsOf(items: unknown): Item[] {
   if (items === undefined || items === null) return [];
   if (!Array.isArray(items)) throw new BadInput('items of the ResourceList is not a list');
-  const bad = items.findIndex((item) => !isRecord(item));
+  const bad = items.findIndex((item) => !isRecord(item) || item instanceof Verbatim);
   if (bad >= 0) throw new BadInput(`items[${bad}] of the ResourceList is not a map`);
   return items as Item[];
 }
@@ -101,6 +102,8 @@ interface Texts {
   /** What stands above the first field: comments, `---`. */
   readonly head: string;
   readonly fields: Part[];
+  /** The line of the key `items`, and what stands between it and the first item. */
+  readonly itemsHead: string;
   readonly items: string[];
   /** Spaces before an item's dash. */
   readonly indent: string;
@@ -108,73 +111,106 @@ interface Texts {
 
 /**
  * The list's fields and items as whole lines of the source, or undefined where they are not that: JSON and other flow
- * style, or an alias whose anchor stands in another item.
+ * style, an alias whose anchor stands in another item, a field given twice, a document's end mark.
  */
 function itemTexts(source: string, events: Event[], count: number): Texts | undefined {
   const text = source.endsWith('\n') ? source : `${source}\n`;
   const found = positions(text, events);
-  if (found === undefined || found.itemStarts.length !== count) return undefined;
+  if (found === undefined || found.itemStarts.length !== count || !isEditable(text, found)) return undefined;
   const { keys, itemStarts } = found;
-  if (keys.some(({ start }) => start !== lineStart(text, start))) return undefined;
-  const dashes = itemStarts.map((start) => dashAbove(text, start));
-  const indent = (dashes[0] ?? 0) - lineStart(text, dashes[0] ?? 0);
-  if (dashes.some((dash) => dash === undefined || dash - lineStart(text, dash) !== indent)) return undefined;
   const ends = [...keys.slice(1).map(({ start }) => start), text.length];
-  const itemsEnd = ends[keys.findIndex(({ key }) => key === 'items')];
-  const starts = dashes.map((dash = 0) => withHeadComment(text, lineStart(text, dash)));
+  const itemsAt = keys.findIndex(({ key }) => key === 'items');
+  const dashes = itemStarts.map(({ start }) => dashAbove(text, start) ?? 0);
+  const starts = itemStarts.map(({ contentEnd }, i) =>
+    withHeadComment(text, lineStart(text, dashes[i] ?? 0), contentEnd),
+  );
   return {
-    head: text.slice(0, keys[0]?.start ?? 0),
+    head: text.slice(0, keys[0]?.start),
     fields: keys.map(({ key, start }, i) => ({ key, text: text.slice(start, ends[i]) })),
-    items: starts.map((start, i) => text.slice(start, starts[i + 1] ?? itemsEnd)),
-    indent: ' '.repeat(indent),
+    itemsHead: starts[0] === undefined ? 'items:\n' : text.slice(keys[itemsAt]?.start, starts[0]),
+    items: starts.map((start, i) => text.slice(start, starts[i + 1] ?? ends[itemsAt])),
+    indent: ' '.repeat(dashes[0] === undefined ? 0 : dashes[0] - lineStart(text, dashes[0])),
   };
+}
+
+/** Every field begins a line and is there once, every item begins with a dash in the same column, no `...` ends the document. */
+function isEditable(text: string, { keys, itemStarts }: Positions): boolean {
+  const dashes = itemStarts.map(({ start }) => dashAbove(text, start));
+  const columns = new Set(dashes.map((dash) => (dash === undefined ? undefined : dash - lineStart(text, dash))));
+  return (
+    keys.every(({ start }) => start === lineStart(text, start)) &&
+    new Set(keys.map(({ key }) => key)).size === keys.length &&
+    columns.size <= 1 &&
+    !columns.has(undefined) &&
+    !/^\.\.\.\s*$/m.test(text.slice(keys.at(-1)?.start))
+  );
 }
 
 interface Positions {
   readonly keys: { readonly key: string; readonly start: number }[];
-  readonly itemStarts: number[];
+  /** `contentEnd`: where the last scalar before the item ends. */
+  readonly itemStarts: { readonly start: number; readonly contentEnd: number }[];
 }
 
 /** Where the root's keys and the entries of `items` start, as offsets; undefined where an alias reaches across them. */
 function positions(text: string, events: Event[]): Positions | undefined {
   const keys: { key: string; start: number }[] = [];
-  const itemStarts: number[] = [];
+  const itemStarts: { start: number; contentEnd: number }[] = [];
+  let contentEnd = 0; // of what was read so far
   const anchors = new Set<string>(); // of the field or item at hand
-  for (const { event, depth, isRootKey } of nodes(events)) {
-    const isItem = depth === 3 && keys.at(-1)?.key === 'items';
-    if (isItem || depth === 2) anchors.clear();
-    if (isRootKey && event.type === EVENT_ID.SCALAR)
-      keys.push({ key: text.slice(event.valueStart, event.valueEnd), start: event.valueStart });
-    else if (isItem && event.type === EVENT_ID.MAPPING) itemStarts.push(event.start);
-    const anchor = text.slice(event.anchorStart, event.anchorEnd);
-    if (event.type !== EVENT_ID.ALIAS) anchors.add(anchor);
-    else if (!anchors.has(anchor)) return undefined;
+  for (const { event, place } of nodes(text, events)) {
+    if (place !== 'inside') anchors.clear();
+    if (place === 'key' && event.type === EVENT_ID.SCALAR)
+      keys.push({ key: keyOf(text, event), start: event.valueStart });
+    if (place === 'item' && event.type === EVENT_ID.MAPPING) itemStarts.push({ start: event.start, contentEnd });
+    if (reachesOut(event, anchors, text)) return undefined;
+    if (event.type === EVENT_ID.SCALAR) contentEnd = event.valueEnd;
   }
   return { keys, itemStarts };
 }
 
-interface Node {
-  readonly event: Exclude<Event, { type: typeof EVENT_ID.POP | typeof EVENT_ID.DOCUMENT }>;
-  /** 1: the document's root, 2: a key or field of the root, 3: what is in a field. */
-  readonly depth: number;
-  readonly isRootKey: boolean;
+/** True for an alias whose anchor is not among the known ones; an anchor is added to them. */
+function reachesOut(event: Node['event'], anchors: Set<string>, text: string): boolean {
+  const anchor = text.slice(event.anchorStart, event.anchorEnd);
+  if (event.type === EVENT_ID.ALIAS) return !anchors.has(anchor);
+  anchors.add(anchor);
+  return false;
 }
 
-function* nodes(events: Event[]): Generator<Node> {
-  let depth = 0;
-  let isRootKey = false;
+const keyOf = (text: string, event: Node['event']): string =>
+  event.type === EVENT_ID.SCALAR ? text.slice(event.valueStart, event.valueEnd) : '';
+
+interface Node {
+  readonly event: Exclude<Event, { type: typeof EVENT_ID.POP | typeof EVENT_ID.DOCUMENT }>;
+  /** A key of the root, its value, an entry of `items`, or anything else. */
+  readonly place: 'key' | 'field' | 'item' | 'inside';
+}
+
+function* nodes(text: string, events: Event[]): Generator<Node> {
+  let depth = 0; // 1 in the document, 2 in its root, 3 in a field of the root
+  let key: string | undefined; // set between a key of the root and the end of its value
   for (const event of events) {
     if (event.type === EVENT_ID.POP) {
       depth -= 1;
+      if (depth === 2) key = undefined;
       continue;
     }
     if (event.type !== EVENT_ID.DOCUMENT) {
-      isRootKey = depth === 2 && !isRootKey;
-      yield { event, depth, isRootKey };
+      const place = placeOf(depth, key);
+      yield { event, place };
+      if (place === 'key') key = keyOf(text, event);
+      else if (place === 'field' && isLeaf(event)) key = undefined;
     }
-    if (event.type !== EVENT_ID.SCALAR && event.type !== EVENT_ID.ALIAS) depth += 1;
+    if (!isLeaf(event)) depth += 1;
   }
 }
+
+function placeOf(depth: number, key: string | undefined): Node['place'] {
+  if (depth === 2) return key === undefined ? 'key' : 'field';
+  return depth === 3 && key === 'items' ? 'item' : 'inside';
+}
+
+const isLeaf = (event: Event): boolean => event.type === EVENT_ID.SCALAR || event.type === EVENT_ID.ALIAS;
 
 /** The offset of the dash of the entry whose map starts at `start`: before it in its line, or above it and its comments. */
 function dashAbove(text: string, start: number): number | undefined {
@@ -189,14 +225,14 @@ function dashAbove(text: string, start: number): number | undefined {
   return indent === undefined ? undefined : at + indent.length;
 }
 
-const lineStart = (text: string, offset: number): number => text.lastIndexOf('\n', offset - 1) + 1;
+const lineStart = (text: string, offset: number): number => (offset === 0 ? 0 : text.lastIndexOf('\n', offset - 1) + 1);
 
-/** Comment lines right above an item belong to it. */
-function withHeadComment(text: string, start: number): number {
+/** Comment lines right above an item belong to it; before `contentEnd` a line that looks like one is text. */
+function withHeadComment(text: string, start: number, contentEnd: number): number {
   let at = start;
   while (at > 0) {
     const above = lineStart(text, at - 1);
-    if (!/^ *#/.test(text.slice(above, at))) break;
+    if (above < contentEnd || !/^ *#/.test(text.slice(above, at))) break;
     at = above;
   }
   return at;

@@ -16,7 +16,7 @@ import { plain } from './yaml.ts';
 
 export interface KrmFunction {
   readonly name: string;
-  /** The text of `--help`. */
+  /** What it does, for `--help`. */
   readonly usage: string;
   /** Pure: the same input gives the same output; untouched items are returned as the same objects. */
   readonly transform: (items: readonly Item[], config: Config) => Outcome;
@@ -40,7 +40,7 @@ export async function run(fn: KrmFunction, process: Process): Promise<0 | 1> {
   try {
     const { values } = parseArgs({ args: [...process.args], options: { help: { type: 'boolean', short: 'h' } } });
     if (values.help === true) {
-      process.out(fn.usage);
+      process.out(help(fn));
       return 0;
     }
     const list = parseResourceList(process.read());
@@ -59,6 +59,21 @@ export async function run(fn: KrmFunction, process: Process): Promise<0 | 1> {
     report([{ severity: 'error', message: `${fn.name}: ${sentence(error)}` }]);
     return 1;
   }
+}
+
+/** The whole text of `--help`; `kpt fn doc` prints it, too. */
+function help({ name, usage }: KrmFunction): string {
+  return `Usage: ${name} [--help] < resource-list.yaml > resource-list.yaml
+
+${usage.trim()}
+
+A KRM function: reads a ResourceList on stdin, writes it to stdout, and says what it found on stderr, a line each. Its
+functionConfig is a ConstellationVPN object. After any error the exit code is 1 and nothing is written. It is meant to
+be run by kustomize and kpt:
+
+  kustomize build --enable-alpha-plugins --enable-exec overlays/gcp
+  kpt fn render --allow-exec
+`;
 }
 
 function sentence(error: unknown): string {

@@ -263,14 +263,17 @@ export function checked<A>(codec: Codec<A>, check: (input: Record<string, unknow
   });
 }
 
-/** The candidate with the smallest edit distance to `word`, if it is near enough to be a misspelling. */
+/** The candidate that `word` was likely meant to be: one that begins alike, or the nearest within a few letters. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const lower = word.toLowerCase();
   const limit = Math.max(1, Math.floor(word.length / 3));
   const ranked = candidates
-    .map((candidate) => ({ candidate, distance: distance(word.toLowerCase(), candidate.toLowerCase()) }))
+    .map((candidate) => ({ candidate, distance: distance(lower, candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
-  return best !== undefined && best.distance <= limit ? best.candidate : undefined;
+  if (best !== undefined && best.distance <= limit) return best.candidate;
+  const alike = candidates.filter((candidate) => word.length >= 3 && candidate.toLowerCase().startsWith(lower));
+  return alike.length === 1 ? alike[0] : undefined;
 }
 
 /** Levenshtein's distance, one row at a time. */

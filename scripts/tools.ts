@@ -1,0 +1,317 @@
+/**
+ * Finds the command-line tools that rendering and its tests call, and builds one that isn't there.
+ *
+ * Looked at, in this order: $KUSTOMIZE (or $KPT, $KUBECTL_VALIDATE), PATH, the cache folder, and at last Go, which builds
+ * the version pinned in test/tools/<tool>/go.mod into the cache folder.
+ */
+import { randomUUID } from 'node:crypto';
+import { access, constants, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
+import { execa } from 'execa';
+
+export type ToolName = 'kustomize' | 'kpt' | 'kubectl-validate';
+
+export interface Tool {
+  /** Absolute path of the executable. */
+  path: string;
+  /** Without a leading v, or 'unknown' where the tool can't tell (kubectl-validate). */
+  version: string;
+  /** Where it came from: the variable ('$KUSTOMIZE'), 'PATH', 'cache' or 'go build'. */
+  origin: string;
+}
+
+export interface Deps {
+  env: NodeJS.ProcessEnv;
+  /** Takes one line of progress. */
+  log: (line: string) => void;
+  /** Folder with <tool>/go.mod for every tool. */
+  modules: string;
+  /** Milliseconds between two lines of progress during a build. */
+  tickMs: number;
+}
+
+/** No usable tool. The message says where it was looked for and how to get it, and needs no stack trace. */
+export class ToolMissing extends Error {
+  override name = 'ToolMissing';
+}
+
+interface Wanted {
+  variable: string;
+  /** Go module that holds the tool; its version in go.mod is the pinned one. */
+  module: string;
+  /** Arguments that make a working tool exit with 0, and print its version where a minimum is asked for. */
+  probe: readonly string[];
+  minimum?: string;
+  install: string;
+}
+
+const wanted: Record<ToolName, Wanted> = {
+  kustomize: {
+    variable: 'KUSTOMIZE',
+    module: 'sigs.k8s.io/kustomize/kustomize/v5',
+    probe: ['version'],
+    minimum: '5.0.0',
+    install: 'https://kubectl.docs.kubernetes.io/installation/kustomize/',
+  },
+  kpt: {
+    variable: 'KPT',
+    module: 'github.com/kptdev/kpt',
+    probe: ['version'],
+    minimum: '1.0.0-beta.50',
+    install: 'https://kpt.dev/installation/kpt-cli/',
+  },
+  // Has no version command: --version takes the Kubernetes version to validate against.
+  'kubectl-validate': {
+    variable: 'KUBECTL_VALIDATE',
+    module: 'sigs.k8s.io/kubectl-validate',
+    probe: ['--help'],
+    install: 'https://github.com/kubernetes-sigs/kubectl-validate',
+  },
+};
+
+const probeTimeoutMs = 30_000;
+/** Lines of Go's output that are shown when a build fails. */
+const goLines = 15;
+
+const defaults: Deps = {
+  env: process.env,
+  log: (line) => void process.stderr.write(`${line}\n`),
+  modules: join(import.meta.dirname, '../test/tools'),
+  tickMs: 10_000,
+};
+
+/** Throws ToolMissing when there is none and none can be built, or when the variable names an unusable one. */
+export async function findTool(name: ToolName, overrides: Partial<Deps> = {}): Promise<Tool> {
+  const deps = { ...defaults, ...overrides };
+  const { variable } = wanted[name];
+  const chosen = deps.env[variable];
+  if (chosen) return findChosen(name, chosen, deps);
+
+  const passedOver: string[] = [];
+  for (const path of await findOnPath(name, deps.env.PATH)) {
+    const found = await probe(name, path, deps.env);
+    if (!('fault' in found)) return { path, version: found.version, origin: 'PATH' };
+    passedOver.push(`${path} ${found.fault}`);
+    deps.log(`${name}: passed over, ${path} ${found.fault}`);
+  }
+  return findPinned(name, passedOver, deps);
+}
+
+async function findChosen(name: ToolName, chosen: string, { env }: Deps): Promise<Tool> {
+  const { variable } = wanted[name];
+  // A bare name means PATH, as in a shell. `npm run` changes the directory and leaves the caller's in INIT_CWD.
+  const path = chosen.includes('/')
+    ? resolve(env.INIT_CWD ?? process.cwd(), chosen)
+    : (await findOnPath(chosen, env.PATH))[0];
+  if (path === undefined) throw new ToolMissing(`$${variable} is ${chosen}, which is not on PATH.`);
+  const found = await probe(name, path, env);
+  if ('fault' in found) {
+    throw new ToolMissing(`$${variable} is ${chosen}, which can't be used: ${path} ${found.fault}.`);
+  }
+  return { path, version: found.version, origin: `$${variable}` };
+}
+
+async function findPinned(name: ToolName, passedOver: readonly string[], deps: Deps): Promise<Tool> {
+  const source = join(deps.modules, name);
+  const pinned = pinnedVersion(await readFile(join(source, 'go.mod'), 'utf8'), wanted[name].module);
+  const path = join(cacheFolder(deps.env), 'tools', `${name}-${pinned}`);
+  const tool = { path, version: pinned.slice(1) };
+  const missing = (cached: string, go: GoFailure) =>
+    new ToolMissing(missingMessage({ name, pinned, passedOver, path, cached, ...go }));
+
+  let cached = 'is not there';
+  if (await isExecutable(path)) {
+    const found = await probe(name, path, deps.env);
+    if (!('fault' in found)) return { ...tool, origin: 'cache' };
+    cached = found.fault;
+    deps.log(`${name}: ${path} ${cached}, so it is built again`);
+  }
+  const failure = await build(name, pinned, source, path, deps);
+  if (failure) throw missing(cached, failure);
+  const built = await probe(name, path, deps.env);
+  if ('fault' in built) throw missing(cached, { reason: `the one just built ${built.fault}` });
+  return { ...tool, origin: 'go build' };
+}
+
+interface GoFailure {
+  reason: string;
+  /** What Go printed. */
+  output?: string;
+}
+
+/**
+ * Puts the tool at `path`, in one step: a build that is cut short leaves nothing there, and of two at the same time the
+ * later one replaces the earlier one by the same file.
+ */
+async function build(
+  name: ToolName,
+  pinned: string,
+  source: string,
+  path: string,
+  { env, log, tickMs }: Deps,
+): Promise<GoFailure | undefined> {
+  const go = (await findOnPath('go', env.PATH))[0];
+  if (go === undefined) return { reason: 'go is not on PATH' };
+  try {
+    await mkdir(dirname(path), { recursive: true });
+  } catch (error) {
+    return { reason: `the cache folder can't be made: ${(error as Error).message}` };
+  }
+
+  const unfinished = `${path}.${randomUUID()}`;
+  const started = performance.now();
+  const seconds = () => Math.round((performance.now() - started) / 1000);
+  log(`${name}: not found, building ${pinned} with Go into ${dirname(path)} (may take minutes, once)`);
+  const ticker = setInterval(() => log(`${name}: building for ${seconds()} s`), tickMs);
+  try {
+    // `tool` is the package that the tool directive of go.mod names.
+    const result = await execa(
+      go,
+      ['build', '-mod=readonly', '-trimpath', '-ldflags', '-s -w', '-o', unfinished, 'tool'],
+      {
+        cwd: source,
+        // A go.work further up and another target than this machine would break the build.
+        env: { ...env, LC_ALL: 'C', CGO_ENABLED: '0', GOWORK: 'off', GOOS: '', GOARCH: '' },
+        extendEnv: false,
+        all: true,
+        stdin: 'ignore',
+        reject: false,
+      },
+    );
+    if (result.failed)
+      return { reason: `\`go build\` failed in ${source}`, output: result.all || result.message || '' };
+    await rename(unfinished, path);
+  } finally {
+    clearInterval(ticker);
+    await rm(unfinished, { force: true });
+  }
+  log(`${name}: built in ${seconds()} s`);
+  return undefined;
+}
+
+/** Runs the tool. A fault is a predicate for its path: "is version 4.5.7, …". */
+async function probe(
+  name: ToolName,
+  path: string,
+  env: NodeJS.ProcessEnv,
+): Promise<{ version: string } | { fault: string }> {
+  const { probe: args, minimum } = wanted[name];
+  const result = await execa(path, args, {
+    env: { ...env, LC_ALL: 'C' },
+    extendEnv: false,
+    timeout: probeTimeoutMs,
+    stdin: 'ignore',
+    reject: false,
+  });
+  if (result.failed) {
+    const why = lastLines(result.stderr, 1) || result.originalMessage || `exit code ${result.exitCode}`;
+    return { fault: `doesn't run (${why})` };
+  }
+  return minimum === undefined ? { version: 'unknown' } : checkVersion(result.stdout, minimum);
+}
+
+export function checkVersion(output: string, minimum: string): { version: string } | { fault: string } {
+  const version = parseVersion(output);
+  if (version === undefined) return { fault: `doesn't tell its version (it prints "${lastLines(output, 1)}")` };
+  if (compareVersions(version, minimum) < 0) return { fault: `is version ${version}, older than ${minimum}` };
+  return { version };
+}
+
+/**
+ * The first semantic version in a text, without v:
+ * 'v5.8.2', '{Version:kustomize/v4.5.7 GitCommit:…}', '1.0.0-beta.56'; undefined for '(devel)', 'unknown'.
+ */
+export function parseVersion(text: string): string | undefined {
+  return /\d+\.\d+\.\d+(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?/.exec(text)?.[0];
+}
+
+/** Negative when a is older than b: 5.9.0 < 5.10.0, 1.0.0-beta.9 < 1.0.0-beta.50 < 1.0.0. */
+export function compareVersions(a: string, b: string): number {
+  const [coreA, preA] = splitVersion(a);
+  const [coreB, preB] = splitVersion(b);
+  const { compare } = new Intl.Collator('en', { numeric: true });
+  return compare(coreA, coreB) || Number(preA === '') - Number(preB === '') || compare(preA, preB);
+}
+
+function splitVersion(version: string): [core: string, prerelease: string] {
+  const [core = '', ...rest] = version.split('-');
+  return [core, rest.join('-')];
+}
+
+/** The version that a go.mod requires of a module, with v. Throws when there is none: our go.mod is broken then. */
+export function pinnedVersion(goMod: string, module: string): string {
+  for (const line of goMod.split('\n')) {
+    const [path, version] = line
+      .replace(/^require /, '')
+      .trim()
+      .split(/\s+/);
+    if (path === module && version) return version;
+  }
+  throw new Error(`go.mod requires no ${module}`);
+}
+
+/** The project's cache folder. XDG_CACHE_HOME counts when it is absolute (XDG Base Directory Specification). */
+export function cacheFolder(env: NodeJS.ProcessEnv): string {
+  if (env.CONSTELLATION_VPN_CACHE) return resolve(env.INIT_CWD ?? process.cwd(), env.CONSTELLATION_VPN_CACHE);
+  const xdg = env.XDG_CACHE_HOME;
+  const base = xdg && isAbsolute(xdg) ? xdg : join(env.HOME || homedir(), '.cache');
+  return join(base, 'constellation-vpn');
+}
+
+export interface Search {
+  name: ToolName;
+  /** Version with v that would be built. */
+  pinned: string;
+  /** Unusable ones on PATH, each with its fault. */
+  passedOver: readonly string[];
+  /** Path in the cache folder, and what is wrong with it. */
+  path: string;
+  cached: string;
+  /** Why Go didn't help, and what it printed. */
+  reason: string;
+  output?: string;
+}
+
+export function missingMessage({ name, pinned, passedOver, path, cached, reason, output }: Search): string {
+  const { variable, minimum, install } = wanted[name];
+  return [
+    `${name}${minimum ? ` ${minimum} or newer` : ''} was not found:`,
+    `  $${variable} is not set`,
+    `  PATH has none${passedOver.length > 0 ? ` that can be used: ${passedOver.join('; ')}` : ''}`,
+    `  ${path} ${cached}`,
+    `  building ${pinned} didn't work: ${reason}`,
+    'Any one of these helps:',
+    `  set ${variable}=/path/to/${name}`,
+    `  install ${name} so that it is on PATH: ${install}`,
+    `  install Go, which then downloads and builds ${name} ${pinned} at the next run: https://go.dev/doc/install`,
+    ...(output ? ['Go said:', indent(lastLines(output, goLines))] : []),
+  ].join('\n');
+}
+
+function lastLines(text: string, count: number): string {
+  return text.trim().split('\n').slice(-count).join('\n');
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '  ');
+}
+
+/** All executables of that name on PATH, in its order. Empty and relative entries are left out: they'd mean any folder. */
+async function findOnPath(name: string, path = ''): Promise<string[]> {
+  const found: string[] = [];
+  for (const folder of path.split(delimiter).filter(isAbsolute)) {
+    const candidate = join(folder, name);
+    if (await isExecutable(candidate)) found.push(candidate);
+  }
+  return found;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,246 @@
+/** Every overlay under the real kustomize: golden output, valid objects, and what must hold for all of them. */
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { execa } from 'execa';
+import { get, getText, isRecord } from '../../functions/model/krm.ts';
+import { OVERLAYS, render, rendered } from '../../scripts/golden.ts';
+import { findTool } from '../../scripts/tools.ts';
+import { byKey, documents, key, type Document } from './documents.ts';
+
+const ROOT = new URL('../..', import.meta.url).pathname;
+
+test('rendered/ is what kustomize renders now', async (t) => {
+  const files = await rendered();
+  t.is(files.size, 4 * OVERLAYS.length);
+  for (const [name, text] of files)
+    t.is(await readFile(join(ROOT, 'rendered', name), 'utf8'), text, `${name}: run \`npm run golden\``);
+});
+
+test('the overlays that the project promises are there', async (t) => {
+  t.deepEqual(OVERLAYS, ['aws', 'azure', 'gcp', 'multi-site', 'openstack', 'qemu']);
+});
+
+/** The newest schemas that kubectl-validate carries; without a cluster to ask. */
+const VALIDATE = ['--version', '1.30'];
+const OFFLINE = { KUBECONFIG: '/dev/null' };
+
+const targets = ['.', ...OVERLAYS.flatMap((name) => [`overlays/${name}`, `overlays/${name}/cilium`])];
+
+for (const target of targets) {
+  test(`${target}: every object is valid for Kubernetes`, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-validate-'));
+    const manifests = documents(await render(target));
+    // Objects of other projects have their schemas in a cluster only; a part of a DaemonSet is valid server-side only.
+    const own = manifests.filter(
+      (document) => !String(document.apiVersion).includes('cert-manager.io') && !isPartialDaemonSet(document),
+    );
+    t.true(own.length > 0);
+    for (const [i, document] of own.entries()) await writeFile(join(folder, `${i}.json`), JSON.stringify(document));
+    const { path } = await findTool('kubectl-validate');
+    const { exitCode, all } = await execa(path, VALIDATE.concat(folder), { all: true, reject: false, env: OFFLINE });
+    t.is(exitCode, 0, all);
+    await rm(folder, { recursive: true });
+  });
+
+  test(`${target}: no object twice, no marker, no secret in a ConfigMap`, async (t) => {
+    const text = await render(target);
+    t.notThrows(() => byKey(documents(text)));
+    t.false(text.includes('UnrenderedManifests'));
+    t.false(text.includes('an-example-of-these-docs'));
+  });
+}
+
+function isPartialDaemonSet(document: Document): boolean {
+  return (
+    document.kind === 'DaemonSet' &&
+    getText(document, 'metadata', 'annotations', 'constellation-vpn.io/partial') === 'true'
+  );
+}
+
+test('kubectl-validate does refuse a wrong object', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-validate-'));
+  await writeFile(
+    join(folder, 'x.json'),
+    JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'x' }, spec: { port: [] } }),
+  );
+  const { path } = await findTool('kubectl-validate');
+  t.not((await execa(path, VALIDATE.concat(folder), { reject: false, env: OFFLINE })).exitCode, 0);
+  await rm(folder, { recursive: true });
+});
+
+test('the default rendering holds no Secret and no key', async (t) => {
+  const objects = documents(await render('.'));
+  t.deepEqual(
+    objects.filter(({ kind }) => kind === 'Secret'),
+    [],
+  );
+});
+
+test('least privilege: only the named capabilities, host paths and host network', async (t) => {
+  const objects = documents(await render('overlays/multi-site'));
+  const found = objects.flatMap((object) => {
+    const spec = get(object, 'spec', 'template', 'spec');
+    if (!isRecord(spec)) return [];
+    return [...list(spec.initContainers), ...list(spec.containers)].map((container) => {
+      const security = get(container, 'securityContext');
+      return [
+        object.kind,
+        getText(object, 'metadata', 'name'),
+        getText(container, 'name'),
+        list(get(security, 'capabilities', 'drop')).join(),
+        list(get(security, 'capabilities', 'add')).join(),
+        `escalate ${String(get(security, 'allowPrivilegeEscalation'))}`,
+        `read-only root ${String(get(security, 'readOnlyRootFilesystem'))}`,
+        `privileged ${get(security, 'privileged') === true}`,
+      ].join(' ');
+    });
+  });
+  const frontend = (site: string) => [
+    `StatefulSet acme-vpn-frontend-${site} routing-init ALL NET_ADMIN escalate false read-only root true privileged false`,
+    `StatefulSet acme-vpn-frontend-${site} strongswan ALL NET_ADMIN,NET_BIND_SERVICE escalate false read-only root true privileged false`,
+    `StatefulSet acme-vpn-frontend-${site} frontend ALL  escalate false read-only root true privileged false`,
+  ];
+  t.deepEqual(
+    found.sort(),
+    [
+      'DaemonSet acme-vpn-routing routing ALL NET_ADMIN escalate false read-only root true privileged false',
+      'Deployment acme-vpn-endpoint-sync endpoint-sync ALL  escalate false read-only root true privileged false',
+      ...['berlin', 'munich', 'vienna'].flatMap(frontend),
+    ].sort(),
+  );
+  const pods = objects.map((object) => get(object, 'spec', 'template', 'spec')).filter(isRecord);
+  t.deepEqual(
+    pods.filter(({ hostPID, hostIPC }) => hostPID === true || hostIPC === true),
+    [],
+  );
+  t.is(pods.filter(({ hostNetwork }) => hostNetwork === true).length, 1);
+  const hostPaths = pods
+    .flatMap((pod) => list(pod.volumes).map((volume) => getText(volume, 'hostPath', 'path')))
+    .filter((path) => path !== undefined);
+  t.deepEqual([...new Set(hostPaths)].sort(), ['/proc/sys/net', '/var/run/cilium']);
+  for (const pod of pods) t.is(getText(pod, 'securityContext', 'seccompProfile', 'type'), 'RuntimeDefault');
+});
+
+test('least privilege: nothing cluster-wide, patches by name only', async (t) => {
+  const objects = documents(await render('overlays/multi-site'));
+  t.deepEqual(
+    objects.filter(({ kind }) => String(kind).startsWith('ClusterRole')),
+    [],
+  );
+  const rules = objects
+    .filter(({ kind }) => kind === 'Role')
+    .flatMap((role) =>
+      list(role.rules).map((rule) =>
+        `${getText(role, 'metadata', 'namespace')}: ${list(get(rule, 'verbs')).join()} ${list(get(rule, 'resources')).join()} ${list(get(rule, 'resourceNames')).join()}`.trim(),
+      ),
+    );
+  t.deepEqual(
+    rules.sort(),
+    [
+      'kube-system: get,list,watch configmaps cilium-config',
+      'kube-system: get,list,watch,patch configmaps ip-masq-agent',
+      'vpn-sites: create,patch events',
+      'vpn-sites: get,list,watch ciliumendpoints',
+      'vpn-sites: get,list,watch pods',
+      'vpn-sites: get,list,watch pods',
+      'vpn-sites: patch ciliumendpoints acme-vpn-frontend-berlin-0,acme-vpn-frontend-munich-0,acme-vpn-frontend-vienna-0',
+    ].sort(),
+  );
+});
+
+test('every name that an object refers to is that of an object', async (t) => {
+  const objects = documents(await render('overlays/multi-site'));
+  const keys = new Set(objects.map(key));
+  const referred = objects.flatMap(references);
+  t.true(referred.length > 20);
+  t.deepEqual(
+    referred.filter((reference) => !keys.has(reference)),
+    [],
+  );
+  t.true(keys.has(`v1/Secret/vpn-sites/${secretOf(objects, 'acme-vpn-frontend-berlin')}`));
+});
+
+/** The keys of the ServiceAccounts, ConfigMaps and Roles that an object names. */
+function references(object: Document): string[] {
+  const namespace = getText(object, 'metadata', 'namespace') ?? '';
+  if (object.kind === 'RoleBinding')
+    return [
+      `rbac.authorization.k8s.io/v1/Role/${namespace}/${getText(object, 'roleRef', 'name')}`,
+      ...list(object.subjects).map(
+        (subject) => `v1/ServiceAccount/${getText(subject, 'namespace')}/${getText(subject, 'name')}`,
+      ),
+    ];
+  const pod = get(object, 'spec', 'template', 'spec');
+  if (!isRecord(pod)) return [];
+  const configs = list(pod.volumes)
+    .map((volume) => getText(volume, 'configMap', 'name'))
+    .filter((name) => name !== undefined);
+  return [
+    `v1/ServiceAccount/${namespace}/${String(pod.serviceAccountName)}`,
+    ...configs.map((name) => `v1/ConfigMap/${namespace}/${name}`),
+  ];
+}
+
+function secretOf(objects: readonly Document[], name: string): string | undefined {
+  const frontend = objects.find(
+    (object) => object.kind === 'StatefulSet' && getText(object, 'metadata', 'name') === name,
+  );
+  const volume = list(get(frontend, 'spec', 'template', 'spec', 'volumes')).find((v) => getText(v, 'name') === 'ipsec');
+  return getText(list(get(volume, 'projected', 'sources'))[0], 'secret', 'name');
+}
+
+const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+
+test('without --enable-exec the marker stays, and without flags nothing is rendered', async (t) => {
+  const { path } = await findTool('kustomize');
+  const skipped = await execa(path, ['build', '--enable-alpha-plugins', 'overlays/gcp'], { cwd: ROOT });
+  const marker = documents(skipped.stdout).find(({ kind }) => kind === 'UnrenderedManifests');
+  t.is(getText(marker, 'metadata', 'name'), 'run-kustomize-build-with--enable-alpha-plugins--enable-exec');
+  t.is(getText(marker, 'apiVersion'), 'constellation-vpn.io/v1alpha1');
+  const plain = await execa(path, ['build', 'overlays/gcp'], { cwd: ROOT, reject: false });
+  t.not(plain.exitCode, 0);
+  t.is(plain.stdout, '');
+});
+
+test('an overlay from elsewhere: its own prefix, namespace and labels reach every object', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-overlay-'));
+  for (const part of ['base', 'functions', 'overlays'])
+    await cp(join(ROOT, part), join(folder, part), { recursive: true });
+  await writeFile(
+    join(folder, 'overlays/gcp/kustomization.yaml'),
+    `namespace: tunnels
+namePrefix: x-
+nameSuffix: -y
+labels: [{pairs: {team: network}, includeSelectors: true, includeTemplates: true}]
+resources: [../../base]
+transformers: [functions]
+`,
+  );
+  await writeFile(
+    join(folder, 'overlays/gcp/functions/vpn.yaml'),
+    `apiVersion: constellation-vpn.io/v1alpha1
+kind: ConstellationVPN
+metadata:
+  name: vpn
+  annotations:
+    config.kubernetes.io/function: |
+      exec: {path: ../../functions/dist/constellation-vpn}
+spec:
+  ipsec: {psk: 'a literal key of good length', pskSecretRef: null}
+`,
+  );
+  const objects = documents(await render(join(folder, 'overlays/gcp')));
+  const stray = objects.filter((object) => {
+    const namespaced = ['kube-system', 'tunnels'].includes(getText(object, 'metadata', 'namespace') ?? '');
+    return object.kind === 'Namespace'
+      ? getText(object, 'metadata', 'name') !== 'tunnels'
+      : !namespaced || !/^x-.*-y$/.test(getText(object, 'metadata', 'name') ?? '');
+  });
+  t.deepEqual(stray.map(key), []);
+  t.deepEqual(objects.filter((object) => getText(object, 'metadata', 'labels', 'team') !== 'network').map(key), []);
+  t.true(objects.map(key).includes('v1/Secret/tunnels/x-vpn-ipsec-y'));
+  t.is(secretOf(objects, 'x-vpn-frontend-y'), 'x-vpn-ipsec-y');
+  await rm(folder, { recursive: true });
+});

@@ -1,0 +1,113 @@
+/**
+ * Runs the test tiers: `npm test` all of them, `npm run test:<tier>` one. Prints every failure as it happens and last
+ * one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the reason; in CI
+ * (CI=true) that is a failure.
+ */
+import { parseArgs } from 'node:util';
+import { execa } from 'execa';
+import { findTool, ToolMissing } from '../scripts/tools.ts';
+
+interface Tier {
+  readonly files: readonly string[];
+  /** Why this machine can't run it, or undefined. */
+  readonly missing: () => Promise<string | undefined>;
+}
+
+const TIERS: Record<string, Tier> = {
+  unit: {
+    files: [
+      'functions/**/*_test.ts',
+      'scripts/**/*_test.ts',
+      'cli/**/*_test.ts',
+      'test/functions/**/*_test.ts',
+      'test/arch_test.ts',
+    ],
+    missing: async () => undefined,
+  },
+  render: {
+    files: ['test/render/**/*_test.ts', 'test/docs_test.ts'],
+    missing: () => lacking(['kustomize', 'kpt', 'kubectl-validate'], []),
+  },
+  images: {
+    files: ['test/images/**/*_test.ts'],
+    missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
+  },
+};
+
+async function lacking(
+  tools: readonly Parameters<typeof findTool>[0][],
+  commands: readonly string[],
+): Promise<string | undefined> {
+  for (const command of commands) {
+    const { exitCode } = await execa(command, ['--version'], { reject: false });
+    if (exitCode !== 0) return `${command} is not installed (Debian: apt-get install ${command})`;
+  }
+  try {
+    for (const tool of tools) await findTool(tool);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ToolMissing) return error.message;
+    throw error;
+  }
+}
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** Lines of TAP that say nothing to a reader. */
+const NOISE = /^(TAP version|1\.\.|# (tests|pass|fail|skip|todo)|\s*$)/;
+
+function countLine(line: string, counts: Counts): void {
+  if (/^(not )?ok .*# (SKIP|TODO)/.test(line)) counts.skipped += 1;
+  else if (line.startsWith('ok ')) counts.passed += 1;
+  else if (line.startsWith('not ok ')) counts.failed += 1;
+}
+
+/** Runs ava and passes its TAP on: passed tests as one line each, failed ones with all that ava says of them. */
+async function runTier(name: string, { files }: Tier, counts: Counts): Promise<void> {
+  const child = execa('ava', ['--tap', ...files], {
+    preferLocal: true,
+    reject: false,
+    stderr: 'inherit',
+    buffer: false,
+    env: { FORCE_COLOR: '0' },
+  });
+  const before = { ...counts };
+  for await (const line of child) {
+    countLine(line, counts);
+    if (!NOISE.test(line)) console.log(`${name}: ${line}`);
+  }
+  const { exitCode } = await child;
+  const ranNone = counts.passed === before.passed;
+  if (counts.failed === before.failed && (exitCode !== 0 || ranNone)) {
+    counts.failed += 1;
+    console.log(`${name}: not ok - ava ended with ${exitCode ?? 'a signal'}${ranNone ? ' and ran no test' : ''}`);
+  }
+}
+
+const { positionals } = parseArgs({ allowPositionals: true });
+const unknown = positionals.filter((name) => !Object.hasOwn(TIERS, name));
+if (unknown.length > 0) {
+  console.error(`no such tier: ${unknown.join(', ')}. There are ${Object.keys(TIERS).join(', ')}.`);
+  process.exit(1);
+}
+const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+for (const [name, tier] of Object.entries(TIERS)) {
+  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  const started = Date.now();
+  const reason = await tier.missing();
+  if (reason === undefined) {
+    await runTier(name, tier, counts);
+    console.log(`${name}: done in ${Math.round((Date.now() - started) / 1000)} s`);
+  } else if (process.env.CI === 'true') {
+    counts.failed += 1;
+    console.log(`${name}: not ok - can't run here, which in CI is a failure: ${reason}`);
+  } else {
+    console.log(`${name}: left out, this machine can't run it: ${reason}`);
+  }
+}
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exitCode = counts.failed === 0 ? 0 : 1;
