@@ -3,7 +3,8 @@
  * that spec in many ways (docs/adr/0002); its `runFnWithConfigs`, which keeps the annotations of older orchestrators in
  * step, is used for what a function changed.
  */
-import { readFileSync } from 'node:fs';
+import { readSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import type { KubernetesObject } from 'kpt-functions/dist/src/types.js';
 import { Configs } from 'kpt-functions/dist/src/types.js';
@@ -27,7 +28,7 @@ export interface Process {
   readonly args: readonly string[];
   readonly colour: boolean;
   /** Reads all of stdin. */
-  readonly read: () => string;
+  readonly read: () => Promise<string>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
 }
@@ -43,7 +44,7 @@ export async function run(fn: KrmFunction, process: Process): Promise<0 | 1> {
       process.out(help(fn));
       return 0;
     }
-    const list = parseResourceList(process.read());
+    const list = parseResourceList(await process.read());
     const config = decodeConfig(plain(list.functionConfig), fn.name);
     if ('results' in config) {
       report(config.results);
@@ -113,15 +114,37 @@ class Touched extends Configs {
 
 /** Runs `fn` on the real process. */
 export async function main(fn: KrmFunction): Promise<void> {
-  const { stdin, stdout, stderr, argv, env } = process;
+  const { stdout, stderr, argv, env } = process;
   process.exitCode = await run(fn, {
     args: argv.slice(2),
-    colour: stderr.isTTY && env.NO_COLOR === undefined,
+    colour: isatty(2) && env.NO_COLOR === undefined,
     read: () => {
-      if (stdin.isTTY) stderr.write(`${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);
-      return readFileSync(0, 'utf8');
+      if (isatty(0)) stderr.write(`${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);
+      return readStdin();
     },
     out: (text) => stdout.write(text),
     err: (text) => stderr.write(text),
   });
 }
+
+/**
+ * All of stdin. Read in place, which is what a function's start can afford; a pipe whose other end made it non-blocking
+ * answers EAGAIN while it is empty, and the rest is then awaited as a stream.
+ */
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  try {
+    for (;;) {
+      const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+      const length = readSync(0, chunk);
+      if (length === 0) return Buffer.concat(chunks).toString('utf8');
+      chunks.push(chunk.subarray(0, length));
+    }
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+  }
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+const CHUNK_BYTES = 1 << 16;

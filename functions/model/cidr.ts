@@ -68,14 +68,21 @@ export function prefixLength(cidr: Cidr): number {
   return Number(cidr.slice(cidr.indexOf('/') + 1));
 }
 
+/** Each prefix is compared with many others; its bytes are computed once. */
+const ranges = new Map<Cidr, Range>();
+
 function rangeOf(cidr: Cidr): Range {
+  const known = ranges.get(cidr);
+  if (known !== undefined) return known;
   const prefix = prefixLength(cidr);
   const bytes = ipaddr.parse(cidr.slice(0, cidr.indexOf('/'))).toByteArray();
-  return {
+  const range = {
     family: familyOf(cidr),
     first: hex(bytes),
     last: hex(bytes.map((byte, i) => byte | (~byteMask(prefix, i) & 0xff))),
   };
+  ranges.set(cidr, range);
+  return range;
 }
 
 const hex = (bytes: number[]): string => bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');

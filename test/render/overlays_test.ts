@@ -204,6 +204,21 @@ test('without --enable-exec the marker stays, and without flags nothing is rende
   t.is(plain.stdout, '');
 });
 
+test('as a remote base: the committed executables run from the clone', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-remote-'));
+  for (const part of ['base', 'functions/config', 'functions/dist', 'overlays'])
+    await cp(join(ROOT, part), join(folder, part), { recursive: true });
+  const git = (...args: string[]) =>
+    execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.com', '-c', 'commit.gpgsign=false', ...args], {
+      cwd: folder,
+    });
+  await git('init', '--quiet', '--initial-branch=main');
+  await git('add', '--all');
+  await git('commit', '--quiet', '--message=base');
+  t.is(await render(`file://${folder}//overlays/gcp?ref=main`), await render('overlays/gcp'));
+  await rm(folder, { recursive: true });
+});
+
 test('an overlay from elsewhere: its own prefix, namespace and labels reach every object', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-overlay-'));
   for (const part of ['base', 'functions', 'overlays'])

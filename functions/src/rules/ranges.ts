@@ -160,7 +160,7 @@ export const gateways: Rule = (config) => {
 };
 
 const DOCUMENTATION_ADDRESS = 'is an example address of documentation (RFC 5737, 3849, 9637): write the real one';
-const EXAMPLE_NAME = /(^|\.)(example|test|invalid)(\.(com|net|org))?$/;
+const EXAMPLE_NAME = /(^|\.)(example(\.(com|net|org))?|test|invalid)$/;
 const documented = (address: string): boolean => DOCUMENTATION.some((range) => containsAddress(range, address));
 
 export const selectors: Rule = (config) => {

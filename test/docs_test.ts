@@ -1,0 +1,95 @@
+/** The documentation says what is so: links lead somewhere, commands exist, samples are accepted, outputs are real. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test from 'ava';
+import { execa } from 'execa';
+import { isRight } from 'fp-ts/lib/Either.js';
+import { loadAll } from 'js-yaml';
+import type { JsonSchema } from '../functions/model/codec.ts';
+import { isRecord } from '../functions/model/krm.ts';
+import { ConstellationVpn, KIND, VpnSpec } from '../functions/model/vpn.ts';
+import { OVERLAYS } from '../scripts/golden.ts';
+import { findTool } from '../scripts/tools.ts';
+
+const ROOT = new URL('..', import.meta.url).pathname;
+const PAGES = [
+  'README.md',
+  'CHANGELOG.md',
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+];
+const pages = PAGES.map((name) => ({ name, text: readFileSync(join(ROOT, name), 'utf8') }));
+const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
+
+for (const { name, text } of pages) {
+  test(`${name}: links lead to files`, (t) => {
+    const links = [...text.matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)]
+      .map(([, target = '']) => target)
+      .filter((target) => !target.startsWith('http'));
+    t.deepEqual(
+      links.filter((target) => !existsSync(join(ROOT, dirname(name), target))),
+      [],
+    );
+  });
+
+  test(`${name}: npm scripts and overlays exist`, (t) => {
+    const called = [...text.matchAll(/npm run (?:--silent )?([a-z][a-z:-]*)/g)].map(([, script = '']) => script);
+    t.deepEqual(
+      called.filter((script) => !Object.hasOwn(scripts, script)),
+      [],
+    );
+    const named = [...text.matchAll(/overlays\/([a-z][a-z-]*)\b/g)].map(([, overlay = '']) => overlay);
+    t.deepEqual(
+      named.filter((overlay) => ![...OVERLAYS, 'mine'].includes(overlay)),
+      [],
+    );
+  });
+
+  const samples = [...text.matchAll(/^```yaml\n([\s\S]*?)^```/gm)]
+    .flatMap(([, yaml = '']) => loadAll(yaml))
+    .filter(isRecord)
+    .filter(({ kind }) => kind === KIND);
+  if (samples.length > 0)
+    test(`${name}: sample configurations are accepted`, (t) => {
+      for (const sample of samples)
+        t.true(isRight(ConstellationVpn.decode(sample)), JSON.stringify(ConstellationVpn.decode(sample)));
+    });
+}
+
+test('configuration.md names every field of spec, a site and ipsec', (t) => {
+  const text = pages.find(({ name }) => name === 'docs/configuration.md')?.text ?? '';
+  const fields = fieldNames(VpnSpec.schema);
+  t.true(fields.length > 25);
+  t.deepEqual(
+    fields.filter((field) => !text.includes(field)),
+    [],
+  );
+});
+
+/** The names of all fields, at any depth. */
+function fieldNames({ properties = {}, items, oneOf = [] }: JsonSchema): string[] {
+  const inner = [...Object.values(properties), ...(items === undefined ? [] : [items]), ...oneOf];
+  return [...new Set([...Object.keys(properties), ...inner.flatMap(fieldNames)])];
+}
+
+test("README.md: the sample of stderr is the functions' own", async (t) => {
+  const sample = /stderr what the functions have to say:\n\n((?: {4}.*\n)+)/
+    .exec(pages[0]?.text ?? '')?.[1]
+    ?.replaceAll(/^ {4}/gm, '');
+  const { path } = await findTool('kustomize');
+  const { stderr } = await execa(path, ['build', '--enable-alpha-plugins', '--enable-exec', 'overlays/gcp'], {
+    cwd: ROOT,
+    stripFinalNewline: false,
+  });
+  t.is(sample, stderr);
+});
+
+test('README.md: `npm run render` prints the default rendering, `-- overlays/gcp` the one in rendered/', async (t) => {
+  const run = (...args: string[]) =>
+    execa('npm', ['run', '--silent', 'render', ...args], { cwd: ROOT, stripFinalNewline: false });
+  const { stdout } = await run();
+  t.true(stdout.includes('name: vpn-frontend\n'));
+  const golden = readFileSync(join(ROOT, 'rendered/gcp/vpn/manifests.yaml'), 'utf8');
+  t.is((await run('--', 'overlays/gcp')).stdout, golden.slice(golden.indexOf('\n') + 1));
+});
