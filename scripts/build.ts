@@ -19,13 +19,13 @@ export const FUNCTIONS = [
 ] as const;
 
 /**
- * kpt-functions' `run.js` also holds a command line of its own (argparse, js-yaml 3, rw), which is never called here
- * and would double the time a function takes to start.
+ * kpt-functions' `run.js` also holds a command line of its own (argparse, its io.js with js-yaml 3, a console on Node's
+ * streams), which is never called here and would double the time a function takes to start.
  */
 const withoutUnusedCommandLine: esbuild.Plugin = {
   name: 'without-unused-command-line',
   setup(build) {
-    build.onResolve({ filter: /^(argparse|js-yaml|rw)$/ }, ({ importer, path }) =>
+    build.onResolve({ filter: /^(argparse|\.\/io)$/ }, ({ importer, path }) =>
       importer.includes('kpt-functions') ? { path, namespace: 'unused' } : undefined,
     );
     build.onLoad({ filter: /.*/, namespace: 'unused' }, () => ({ contents: 'module.exports = {};' }));
@@ -43,8 +43,7 @@ export async function bundle(name: string): Promise<string> {
     target: 'node18',
     format: 'cjs',
     mainFields: ['module', 'main'],
-    minifySyntax: true,
-    minifyWhitespace: true,
+    minify: true,
     charset: 'utf8',
     legalComments: 'none',
     banner: { js: '#!/usr/bin/env node\n// Built by `npm run build` from functions/src; do not edit.' },

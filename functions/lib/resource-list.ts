@@ -156,38 +156,44 @@ interface Positions {
 function positions(text: string, events: Event[]): Positions | undefined {
   const keys: { key: string; start: number }[] = [];
   const itemStarts: { start: number; contentEnd: number }[] = [];
-  let contentEnd = 0; // of what was read so far
-  const anchors = new Set<string>(); // of the field or item at hand
-  for (const { event, place } of nodes(text, events)) {
-    if (place !== 'inside') anchors.clear();
+  for (const { event, place, contentEnd } of landmarks(text, events)) {
     if (place === 'key' && event.type === EVENT_ID.SCALAR)
       keys.push({ key: keyOf(text, event), start: event.valueStart });
     if (place === 'item' && event.type === EVENT_ID.MAPPING) itemStarts.push({ start: event.start, contentEnd });
-    if (reachesOut(event, anchors, text)) return undefined;
-    if (event.type === EVENT_ID.SCALAR) contentEnd = event.valueEnd;
   }
-  return { keys, itemStarts };
+  const borders = [...keys, ...itemStarts].map(({ start }) => start).sort((a, b) => a - b);
+  return aliasReachesOut(text, events, borders) ? undefined : { keys, itemStarts };
 }
 
-/** True for an alias whose anchor is not among the known ones; an anchor is added to them. */
-function reachesOut(event: Node['event'], anchors: Set<string>, text: string): boolean {
-  const anchor = text.slice(event.anchorStart, event.anchorEnd);
-  if (event.type === EVENT_ID.ALIAS) return !anchors.has(anchor);
-  anchors.add(anchor);
-  return false;
+type NodeEvent = Exclude<Event, { type: typeof EVENT_ID.POP | typeof EVENT_ID.DOCUMENT }>;
+
+/** True where an alias stands in another field or item than its anchor. `borders`: where those begin, ascending. */
+function aliasReachesOut(text: string, events: Event[], borders: readonly number[]): boolean {
+  const marked = events.filter(
+    (event): event is NodeEvent =>
+      event.type !== EVENT_ID.POP && event.type !== EVENT_ID.DOCUMENT && event.anchorStart >= 0,
+  );
+  const placeOfAnchor = ({ anchorStart, anchorEnd }: NodeEvent): string =>
+    `${borders.findLastIndex((border) => border <= anchorStart)} ${text.slice(anchorStart, anchorEnd)}`;
+  const anchors = new Set(marked.filter(({ type }) => type !== EVENT_ID.ALIAS).map(placeOfAnchor));
+  return marked.some((event) => event.type === EVENT_ID.ALIAS && !anchors.has(placeOfAnchor(event)));
 }
 
-const keyOf = (text: string, event: Node['event']): string =>
+const keyOf = (text: string, event: NodeEvent): string =>
   event.type === EVENT_ID.SCALAR ? text.slice(event.valueStart, event.valueEnd) : '';
 
-interface Node {
-  readonly event: Exclude<Event, { type: typeof EVENT_ID.POP | typeof EVENT_ID.DOCUMENT }>;
-  /** A key of the root, its value, an entry of `items`, or anything else. */
-  readonly place: 'key' | 'field' | 'item' | 'inside';
+interface Landmark {
+  readonly event: NodeEvent;
+  /** A key of the root, its value, or an entry of `items`. */
+  readonly place: 'key' | 'field' | 'item';
+  /** Where the last scalar before it ends. */
+  readonly contentEnd: number;
 }
 
-function* nodes(text: string, events: Event[]): Generator<Node> {
+/** The few events that say where fields and items begin; all others are only counted. */
+function* landmarks(text: string, events: Event[]): Generator<Landmark> {
   let depth = 0; // 1 in the document, 2 in its root, 3 in a field of the root
+  let contentEnd = 0;
   let key: string | undefined; // set between a key of the root and the end of its value
   for (const event of events) {
     if (event.type === EVENT_ID.POP) {
@@ -195,19 +201,30 @@ function* nodes(text: string, events: Event[]): Generator<Node> {
       if (depth === 2) key = undefined;
       continue;
     }
-    if (event.type !== EVENT_ID.DOCUMENT) {
-      const place = placeOf(depth, key);
-      yield { event, place };
-      if (place === 'key') key = keyOf(text, event);
-      else if (place === 'field' && isLeaf(event)) key = undefined;
+    const place = placeOf(depth, key);
+    if (place !== undefined && event.type !== EVENT_ID.DOCUMENT) {
+      yield { event, place, contentEnd };
+      key = keyAfter(place, event, key, text);
     }
+    if (event.type === EVENT_ID.SCALAR) contentEnd = event.valueEnd;
     if (!isLeaf(event)) depth += 1;
   }
 }
 
-function placeOf(depth: number, key: string | undefined): Node['place'] {
+/** The key of the root that is at hand behind an event. */
+function keyAfter(
+  place: Landmark['place'],
+  event: NodeEvent,
+  key: string | undefined,
+  text: string,
+): string | undefined {
+  if (place === 'key') return keyOf(text, event);
+  return place === 'field' && isLeaf(event) ? undefined : key;
+}
+
+function placeOf(depth: number, key: string | undefined): Landmark['place'] | undefined {
   if (depth === 2) return key === undefined ? 'key' : 'field';
-  return depth === 3 && key === 'items' ? 'item' : 'inside';
+  return depth === 3 && key === 'items' ? 'item' : undefined;
 }
 
 const isLeaf = (event: Event): boolean => event.type === EVENT_ID.SCALAR || event.type === EVENT_ID.ALIAS;

@@ -3,8 +3,7 @@
  * that spec in many ways (docs/adr/0002); its `runFnWithConfigs`, which keeps the annotations of older orchestrators in
  * step, is used for what a function changed.
  */
-import { readSync } from 'node:fs';
-import { isatty } from 'node:tty';
+import { fstatSync, readSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { KubernetesObject } from 'kpt-functions/dist/src/types.js';
 import { Configs } from 'kpt-functions/dist/src/types.js';
@@ -114,23 +113,32 @@ class Touched extends Configs {
 
 /** Runs `fn` on the real process. */
 export async function main(fn: KrmFunction): Promise<void> {
-  const { stdout, stderr, argv, env } = process;
+  const output: [fd: 1 | 2, text: string][] = [];
   process.exitCode = await run(fn, {
-    args: argv.slice(2),
-    colour: isatty(2) && env.NO_COLOR === undefined,
-    read: () => {
-      if (isatty(0)) stderr.write(`${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);
+    args: process.argv.slice(2),
+    colour: process.env.NO_COLOR === undefined && (await isTerminal(2)),
+    read: async () => {
+      if (await isTerminal(0))
+        writeSync(2, `${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);
       return readStdin();
     },
-    out: (text) => stdout.write(text),
-    err: (text) => stderr.write(text),
+    out: (text) => output.push([1, text]),
+    err: (text) => output.push([2, text]),
   });
+  for (const [fd, text] of output) write(fd, text);
 }
 
-/**
- * All of stdin. Read in place, which is what a function's start can afford; a pipe whose other end made it non-blocking
- * answers EAGAIN while it is empty, and the rest is then awaited as a stream.
+/*
+ * Node's own streams would be a fifth of a function's run time: they load its network modules. So the descriptors are
+ * used in place, and a stream only takes over where another process made a pipe non-blocking and it answers EAGAIN.
  */
+
+const isTerminal = async (fd: number): Promise<boolean> =>
+  fstatSync(fd).isCharacterDevice() && (await import('node:tty')).isatty(fd);
+
+const isAgain = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+const CHUNK_BYTES = 1 << 16;
+
 async function readStdin(): Promise<string> {
   const chunks: Buffer[] = [];
   try {
@@ -141,10 +149,26 @@ async function readStdin(): Promise<string> {
       chunks.push(chunk.subarray(0, length));
     }
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+    if (!isAgain(error)) throw error;
   }
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks).toString('utf8');
 }
 
-const CHUNK_BYTES = 1 << 16;
+function write(fd: 1 | 2, text: string): void {
+  const bytes = Buffer.from(text, 'utf8');
+  let written = 0;
+  try {
+    while (written < bytes.length) written += writeSync(fd, bytes, written);
+  } catch (error) {
+    if (!isAgain(error)) return notWritten(fd, error);
+    (fd === 1 ? process.stdout : process.stderr).write(bytes.subarray(written));
+  }
+}
+
+/** A reader that went away or a full disk: the exit code says so, and stderr where that is not the one lost. */
+function notWritten(fd: 1 | 2, error: unknown): void {
+  process.exitCode = 1;
+  const message = `stdout: ${error instanceof Error ? error.message : String(error)}`;
+  if (fd === 1) write(2, `${formatResult({ severity: 'error', message }, false)}\n`);
+}

@@ -1,5 +1,4 @@
 /** IP prefixes in canonical text: masked, IPv6 as RFC 5952 writes it. Arithmetic is ipaddr.js's. */
-import { isIPv4, isIPv6 } from 'node:net';
 import type * as t from 'io-ts';
 import ipaddr from 'ipaddr.js';
 import { list, map, oneOrMany, text, type Codec } from './codec.ts';
@@ -21,8 +20,8 @@ interface Range {
 
 /** Strict: no zone, no shorthand (`10.8/16`), no octal. */
 export function parseAddress(s: string): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
-  if (s.includes('%')) return undefined;
-  return isIPv4(s) || isIPv6(s) ? ipaddr.parse(s) : undefined;
+  const strict = s.includes(':') ? !s.includes('%') && ipaddr.IPv6.isValid(s) : ipaddr.IPv4.isValidFourPartDecimal(s);
+  return strict ? ipaddr.parse(s) : undefined;
 }
 
 /** Canonical text of an address, or undefined where it is none. */
@@ -110,9 +109,10 @@ export function containsAddress(cidr: Cidr, address: string): boolean {
 
 /** True where every address of `inner` is one of `outer`. */
 export function containsCidr(outer: Cidr, inner: Cidr): boolean {
+  if (familyOf(outer) !== familyOf(inner)) return false;
   const a = rangeOf(outer);
   const b = rangeOf(inner);
-  return a.family === b.family && a.first <= b.first && b.last <= a.last;
+  return a.first <= b.first && b.last <= a.last;
 }
 
 /**

@@ -3,6 +3,7 @@
  * tunnel peer, a longer one inside wins the lookup without one (cilium/cilium pkg/ipcache/metadata.go).
  */
 import { Cidr, containsCidr } from '../../model/cidr.ts';
+import { problems } from '../../model/codec.ts';
 import { isRecord, type Item } from '../../model/krm.ts';
 import * as E from 'fp-ts/lib/Either.js';
 import { about, kindOf } from '../items.ts';
@@ -30,13 +31,21 @@ export const policyCIDRs: Rule = ({ vpn }, items) => {
     );
 };
 
+/** A CIDR as Cilium and Kubernetes take it: host bits are ignored, an address is one host. */
+function masked(text: string): Cidr | undefined {
+  const cidr = Cidr.decode(text);
+  if (E.isRight(cidr)) return cidr.right;
+  const proposed = Cidr.decode(problems(cidr.left)[0]?.proposed);
+  return E.isRight(proposed) ? proposed.right : undefined;
+}
+
 /** Every text of the spec that is a CIDR or an address, with its path: ipBlock.cidr, except, toCIDR, cidrGroups … */
 function cidrsOf(item: Item): { path: string; cidr: Cidr }[] {
   const found: { path: string; cidr: Cidr }[] = [];
   const walk = (value: unknown, path: string): void => {
     if (typeof value === 'string') {
-      const cidr = Cidr.decode(value);
-      if (E.isRight(cidr)) found.push({ path, cidr: cidr.right });
+      const cidr = masked(value);
+      if (cidr !== undefined) found.push({ path, cidr });
     } else if (Array.isArray(value)) value.forEach((inner, i) => walk(inner, `${path}[${i}]`));
     else if (isRecord(value)) for (const [key, inner] of Object.entries(value)) walk(inner, `${path}.${key}`);
   };
