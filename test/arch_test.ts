@@ -14,6 +14,7 @@ async function cruise(file: string, text: string): Promise<{ exitCode: number | 
     'functions/lib',
     'functions/src',
     'scripts',
+    'test/functions',
     'test/run.ts',
     'tsconfig.json',
     'package.json',
