@@ -27,6 +27,21 @@ export function pskProblem(value: string): string | undefined {
   return undefined;
 }
 
+/** What speaks against a key that can be used. Messages never quote it. */
+export function pskWarnings(value: string): string[] {
+  const found: string[] = [];
+  if (value.length < SHORT_PSK_CHARACTERS)
+    found.push(
+      `has fewer than ${SHORT_PSK_CHARACTERS} characters and can be guessed from one recorded handshake; \`openssl rand -base64 32\` makes a good one`,
+    );
+  // strongSwan's swanctl.opt, secrets.ike<suffix>.secret
+  if (/^0[sx]/i.test(value))
+    found.push(
+      'begins with 0s or 0x, after which swanctl.conf reads base64 or hexadecimal digits; here it is the key itself, character by character: decode it first if it comes from there',
+    );
+  return found;
+}
+
 export const Psk: Codec<Psk> = text<Psk>('Psk', {}, (s) => {
   const message = pskProblem(s);
   return message === undefined ? (s as Psk) : { message };

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import * as E from 'fp-ts/lib/Either.js';
 import { problems } from './codec.ts';
-import { Psk, pskProblem } from './psk.ts';
+import { Psk, pskProblem, pskWarnings } from './psk.ts';
 
 const accepted = test.macro((tt, key: string) => {
   tt.deepEqual(Psk.decode(key), E.right(key as Psk));
@@ -69,3 +69,14 @@ test('no message holds the key', (tt) => {
   const key = fc.string({ unit: 'binary', minLength: 4, maxLength: 12 }).map((s) => `Zq9${s}`);
   fc.assert(fc.property(key, (text) => tt.false(pskProblem(text)?.includes('Zq9') ?? false)));
 });
+
+const warned = test.macro((tt, key: string, ...expected: RegExp[]) => {
+  const found = pskWarnings(key);
+  tt.is(found.length, expected.length);
+  expected.forEach((pattern, i) => tt.regex(found[i] ?? '', pattern));
+});
+test('a good key', warned, 'a good key of much more than 20 characters');
+test('19 characters', warned, 'x'.repeat(19), /^has fewer than 20 characters/);
+test('20 characters', warned, 'x'.repeat(20));
+test('0s and base64, as in swanctl.conf', warned, '0sSGVsbG8gd29ybGQsIHRoaXMgaXM', /^begins with 0s or 0x/);
+test('0X and digits, short', warned, '0X0123', /^has fewer/, /^begins with 0s or 0x/);

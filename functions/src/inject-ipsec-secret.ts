@@ -4,7 +4,7 @@
  */
 import type { Config } from '../model/config.ts';
 import { isRecord, type Item, type Outcome, type Result } from '../model/krm.ts';
-import { SHORT_PSK_CHARACTERS } from '../model/psk.ts';
+import { pskWarnings } from '../model/psk.ts';
 import type { Site } from '../model/vpn.ts';
 import { FRONTEND, frontendOf, secretName } from './frontends.ts';
 import {
@@ -75,11 +75,7 @@ export function injectIpsecSecret(items: readonly Item[], { vpn, ref, paths }: C
 export function literalWarnings(psk: string): string[] {
   return [
     'is a secret in a file that is usually kept in git: put it into a Secret and name that in pskSecretRef',
-    ...(psk.length < SHORT_PSK_CHARACTERS
-      ? [
-          `has fewer than ${SHORT_PSK_CHARACTERS} characters and can be guessed from one recorded handshake; \`openssl rand -base64 32\` makes a good one`,
-        ]
-      : []),
+    ...pskWarnings(psk),
   ];
 }
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { marker, title, type Loose } from '../../test/functions/items.ts';
+import { configObject, goodSpec, marker, title, type Loose } from '../../test/functions/items.ts';
 import type { Item } from '../model/krm.ts';
 import { markRendered } from './marker.ts';
 
@@ -24,4 +24,8 @@ test('the same kind of another group is foreign', (tt) => {
     'UnrenderedManifests/run-the-functions',
     'UnrenderedManifests/x',
   ]);
+});
+test('the configuration itself, of the same group, stays', (tt) => {
+  const config = configObject(goodSpec());
+  tt.deepEqual(markRendered([config], 'inject-peer-cidrs'), [config]);
 });

@@ -302,7 +302,8 @@ test(
 );
 
 const CLEAR = 'is a secret in a file that is usually kept in git: put it into a Secret and name that in pskSecretRef';
-const SHORT = 'has fewer than 20 characters and can be guessed from one recorded handshake';
+const SHORT =
+  'has fewer than 20 characters and can be guessed from one recorded handshake; `openssl rand -base64 32` makes a good one';
 test(
   'literal key',
   onSpec,
@@ -314,7 +315,7 @@ test(
   onSpec,
   goodSpec({}, { pskSecretRef: null, psk: 'k'.repeat(19) }),
   `warning spec.ipsec.psk: ${CLEAR}`,
-  `warning spec.ipsec.psk: ${SHORT}; \`openssl rand -base64 32\` makes a good one`,
+  `warning spec.ipsec.psk: ${SHORT}`,
 );
 
 const twin = (id: string, site: string): string =>
@@ -390,7 +391,12 @@ test(
 // Secrets
 
 const ABSENT = "is not among the items: create it in the VPN's namespace, or the frontend waits for it";
-test('Secret elsewhere', onItems, [frontend()], `info spec.ipsec.pskSecretRef: Secret vpn-psk with psk ${ABSENT}`);
+test(
+  'Secret elsewhere',
+  onItems,
+  [frontend()],
+  `info spec.ipsec.pskSecretRef: Secret vpn-psk with the key psk ${ABSENT}`,
+);
 test(
   'Secrets elsewhere',
   onSpec,
@@ -398,8 +404,8 @@ test(
     {},
     { pskSecretRef: null, certificate: { secretRef: { name: 'tls' } }, ppkSecretRef: { name: 'ppk', id: 'me' } },
   ),
-  `info spec.ipsec.certificate.secretRef: Secret tls with tls.crt, tls.key, ca.crt ${ABSENT}`,
-  `info spec.ipsec.ppkSecretRef: Secret ppk with ppk ${ABSENT}`,
+  `info spec.ipsec.certificate.secretRef: Secret tls with the keys tls.crt, tls.key, ca.crt ${ABSENT}`,
+  `info spec.ipsec.ppkSecretRef: Secret ppk with the key ppk ${ABSENT}`,
 );
 const DATA = 'Secret/vpn-psk data.psk:';
 test(
@@ -518,7 +524,7 @@ test(
   'made for another',
   onItems,
   [frontend(), { kind: 'Certificate', metadata: { name: 'vpn-psk' }, spec: { secretName: 'x' } }],
-  `info spec.ipsec.pskSecretRef: Secret vpn-psk with psk ${ABSENT}`,
+  `info spec.ipsec.pskSecretRef: Secret vpn-psk with the key psk ${ABSENT}`,
 );
 
 test('no finding shows a key', (tt) => {

@@ -1,6 +1,6 @@
 /** The Secrets that the configuration refers to. */
 import { getText, type Item, type Result } from '../../model/krm.ts';
-import { pskProblem, SHORT_PSK_CHARACTERS } from '../../model/psk.ts';
+import { pskProblem, pskWarnings } from '../../model/psk.ts';
 import { FRONTEND } from '../frontends.ts';
 import { about, findComponent, kindOf, nameOf, namespaceOf } from '../items.ts';
 import { findSecret, isCalled, secretFiles, secretValue, type SecretFile } from '../secrets.ts';
@@ -15,7 +15,7 @@ export const secretRefs: Rule = (config, items) =>
       const secret = findSecret(items, name);
       if (secret !== undefined) return [...placed(secret, items), ...files.flatMap((file) => content(secret, file))];
       if (items.some((item) => makesSecret(item, name))) return [];
-      const keys = files.map(({ key }) => key).join(', ');
+      const keys = `the key${files.length === 1 ? '' : 's'} ${files.map(({ key }) => key).join(', ')}`;
       return [
         inConfig(
           config,
@@ -55,16 +55,7 @@ function content(secret: Item, { key, path }: SecretFile): Result[] {
   if (!Buffer.from(text, 'utf8').equals(value.bytes)) return []; // binary keys are fine
   const problem = pskProblem(text);
   if (problem !== undefined) return [about(secret, 'error', field, problem)];
-  return text.length < SHORT_PSK_CHARACTERS
-    ? [
-        about(
-          secret,
-          'warning',
-          field,
-          `has fewer than ${SHORT_PSK_CHARACTERS} characters and can be guessed from one recorded handshake`,
-        ),
-      ]
-    : [];
+  return pskWarnings(text).map((message) => about(secret, 'warning', field, message));
 }
 
 /** Operators that write a Secret from an object of theirs: cert-manager, External Secrets, Sealed Secrets. */
