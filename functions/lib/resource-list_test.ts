@@ -337,5 +337,6 @@ for (const psk of [
     } catch (error) {
       message = error instanceof BadInput ? error.message : String(error);
     }
+    tt.regex(message, /^stdin is not YAML: /);
     tt.notRegex(message, /Zq9/);
   });

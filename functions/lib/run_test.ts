@@ -61,6 +61,13 @@ test('a changed item carries no annotation of ours', async (tt) => {
   tt.true((await ran(one, list())).out.includes('- kind: A\n  mode: 0644\n  metadata:\n    name: x\n'));
 });
 
+test('a new item has its path under the older annotation, too', async (tt) => {
+  const annotations = { 'internal.config.kubernetes.io/path': 'a/b.yaml' };
+  const one = fn((items) => ({ items: [...items, { kind: 'N', metadata: { name: 'n', annotations } }], results: [] }));
+  const { out } = await ran(one, list());
+  tt.regex(out, /^ {6}config\.kubernetes\.io\/path: a\/b\.yaml$/m);
+});
+
 test('objects come out in the order of the function, duplicates and nameless ones too', async (tt) => {
   const added = { kind: 'Z', metadata: {} };
   const items = (input: readonly Item[]): Outcome => ({

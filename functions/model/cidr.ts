@@ -20,8 +20,17 @@ interface Range {
 
 /** Strict: no zone, no shorthand (`10.8/16`), no octal. */
 export function parseAddress(s: string): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
-  const strict = s.includes(':') ? !s.includes('%') && ipaddr.IPv6.isValid(s) : ipaddr.IPv4.isValidFourPartDecimal(s);
-  return strict ? ipaddr.parse(s) : undefined;
+  if (!s.includes(':')) return ipaddr.IPv4.isValidFourPartDecimal(s) ? ipaddr.IPv4.parse(s) : undefined;
+  const text = withoutDots(s);
+  return !text.includes('%') && ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text) : undefined;
+}
+
+/** An IPv6 address with an IPv4 tail as one without: ipaddr.js takes octal there, and `::1.2.3.4` for `::ffff:1.2.3.4`. */
+function withoutDots(s: string): string {
+  const tail = s.slice(s.lastIndexOf(':') + 1);
+  if (!ipaddr.IPv4.isValidFourPartDecimal(tail)) return s.includes('.') ? '%' : s;
+  const digits = hex(ipaddr.IPv4.parse(tail).toByteArray());
+  return `${s.slice(0, -tail.length)}${digits.slice(0, 4)}:${digits.slice(4)}`;
 }
 
 /** Canonical text of an address, or undefined where it is none. */

@@ -26,6 +26,8 @@ test('one IPv4 host', accepted, '10.8.0.1/32', '10.8.0.1/32');
 test('IPv6 in its short form', accepted, 'fd12:3456::/48', 'fd12:3456::/48');
 test('IPv6 in full', accepted, 'FD12:3456:0000:0000:0000:0000:0000:0000/48', 'fd12:3456::/48');
 test('IPv6 with an IPv4 tail', accepted, '64:ff9b::192.0.2.0/120', '64:ff9b::c000:200/120');
+test('IPv6 with nothing but an IPv4 tail', accepted, '::1.2.3.4/128', '::102:304/128');
+test('IPv4 mapped into IPv6', accepted, '::ffff:192.0.2.1/128', '::ffff:c000:201/128');
 test('one IPv6 host', accepted, '2001:db8::1/128', '2001:db8::1/128');
 test('every IPv6 address', accepted, '0:0:0:0:0:0:0:0/0', '::/0');
 // RFC 5952, section 4: the longest run of zeros, the first of two, never a single one
@@ -61,6 +63,8 @@ test('hexadecimal length', refused, '10.8.0.0/0x10', LENGTH_4);
 test('two lengths', refused, '10.8.0.0/16/16', SYNTAX);
 test('IPv4 shorthand', refused, '10.8/16', SYNTAX);
 test('IPv4 octal', refused, '010.8.0.0/16', SYNTAX);
+test('octal in an IPv4 tail', refused, '::010.2.3.4/128', SYNTAX);
+test('dots inside of IPv6', refused, '1.2.3.4::/64', SYNTAX);
 test('IPv4 hexadecimal', refused, '0x0a.8.0.0/16', SYNTAX);
 test('IPv4 as one number', refused, '168296448/16', SYNTAX);
 test('IPv4 byte of 256', refused, '10.256.0.0/16', SYNTAX);
@@ -180,7 +184,7 @@ test('contains: as by brute force', (tt) => {
   );
 });
 
-test('addresses are what node:net takes for some, but for zones', (tt) => {
+test('addresses are what node:net takes for some, written as URLs write them', (tt) => {
   const text = fc.oneof(
     fc
       .array(fc.constantFrom(':', '::', '.', '0', '1', '00', 'f', 'FFFF', '255', '256', '10000', '1.2.3.4'), {
@@ -192,7 +196,8 @@ test('addresses are what node:net takes for some, but for zones', (tt) => {
   );
   fc.assert(
     fc.property(text, (host) => {
-      tt.is(canonicalAddress(host) !== undefined, isIPv4(host) || (isIPv6(host) && !host.includes('%')), host);
+      const canonical = isIPv6(host) ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host;
+      tt.is(canonicalAddress(host), isIPv4(host) || isIPv6(host) ? canonical : undefined, host);
     }),
     { numRuns: 5000 },
   );
