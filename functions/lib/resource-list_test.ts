@@ -327,8 +327,6 @@ for (const psk of [
   'Zq9: x',
   '- Zq9',
   '&Zq9 *Zq9',
-  '!!map Zq9',
-  '!!seq Zq9',
 ])
   test(`the reason does not quote ${psk}`, (tt) => {
     let message = '';

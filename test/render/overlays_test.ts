@@ -154,7 +154,7 @@ test('every name that an object refers to is that of an object', async (t) => {
   const objects = documents(await render('overlays/multi-site'));
   const keys = new Set(objects.map(key));
   const referred = objects.flatMap(references);
-  t.true(referred.length > 20);
+  t.true(referred.length > 15);
   t.deepEqual(
     referred.filter((reference) => !keys.has(reference)),
     [],
