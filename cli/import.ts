@@ -10,7 +10,7 @@ import { configurationText, importValues, parseValues, secretText, type Places }
 
 const usage = `Usage: npm run import -- VALUES [--out DIR] [--force]
 
-Turns the values of the old Helm chart (helm get values RELEASE -o yaml) into two files:
+Turns the values of the old Helm chart (helm get values RELEASE --all -o yaml) into two files:
 
   vpn.yaml             the configuration, without the pre-shared key
   vpn-psk.secret.yaml  a Secret with the pre-shared key, which vpn.yaml refers to

@@ -73,7 +73,7 @@ function mapOf(document: unknown): { values: Record<string, unknown> } | { fault
   if (!isRecord(document)) return { fault: `holds ${nameOf(document)}; the chart's values are a map: peerCIDRs: …` };
   if (document.kind === KIND) return { fault: `is a ${KIND} already: there is nothing to import` };
   if ('apiVersion' in document && 'kind' in document)
-    return { fault: 'is a Kubernetes object; the values come from `helm get values RELEASE -o yaml`' };
+    return { fault: 'is a Kubernetes object; the values come from `helm get values RELEASE --all -o yaml`' };
   return { values: document };
 }
 

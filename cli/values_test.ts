@@ -50,7 +50,7 @@ test(
   'a manifest',
   faults,
   'apiVersion: v1\nkind: Secret\n',
-  'is a Kubernetes object; the values come from `helm get values RELEASE -o yaml`',
+  'is a Kubernetes object; the values come from `helm get values RELEASE --all -o yaml`',
 );
 
 const refuses = test.macro((tt, values: Record<string, unknown>, expected: Record<string, string>) => {

@@ -36,7 +36,8 @@ export function withoutSecrets(manifests: string): string {
   const documents = manifests.split(/^---\n/m);
   const isSecret = (document: string) => /^kind: Secret$/m.test(document);
   const notes = documents.filter(isSecret).map((document) => {
-    const [, name] = /^ {2}name: (.*)$/m.exec(document) ?? [];
+    // kustomize writes data, which may have a key `name`, before metadata
+    const [, name] = /^metadata:\n(?: .*\n)*? {2}name: (.*)$/m.exec(document) ?? [];
     return `# Left out: Secret ${name}. Create it before this is applied.\n`;
   });
   return notes.join('') + documents.filter((document) => !isSecret(document)).join('---\n');

@@ -1,5 +1,7 @@
 /** The documentation says what is so: links lead somewhere, commands exist, samples are accepted, outputs are real. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
@@ -8,7 +10,7 @@ import { loadAll } from 'js-yaml';
 import type { JsonSchema } from '../functions/model/codec.ts';
 import { isRecord } from '../functions/model/krm.ts';
 import { ConstellationVpn, KIND, VpnSpec } from '../functions/model/vpn.ts';
-import { OVERLAYS } from '../scripts/golden.ts';
+import { OVERLAYS, render } from '../scripts/golden.ts';
 import { findTool } from '../scripts/tools.ts';
 
 const ROOT = new URL('..', import.meta.url).pathname;
@@ -92,4 +94,30 @@ test('README.md: `npm run render` prints the default rendering, `-- overlays/gcp
   t.true(stdout.includes('name: vpn-frontend\n'));
   const golden = readFileSync(join(ROOT, 'rendered/gcp/vpn/manifests.yaml'), 'utf8');
   t.is((await run('--', 'overlays/gcp')).stdout, golden.slice(golden.indexOf('\n') + 1));
+});
+
+test('configuration.md and kustomize.md: the sample overlay renders, and one Service of it is patched', async (t) => {
+  const blocks = (name: string) =>
+    [...(pages.find((page) => page.name === name)?.text ?? '').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(
+      ([, yaml = '']) => yaml,
+    );
+  const [configuration = ''] = blocks('docs/configuration.md');
+  const [transformers = '', patch = ''] = blocks('docs/kustomize.md');
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-docs-'));
+  for (const part of ['base', 'functions/config', 'functions/dist', 'overlays'])
+    await cp(join(ROOT, part), join(folder, part), { recursive: true });
+  const mine = join(folder, 'overlays/mine');
+  await cp(join(folder, 'overlays/gcp'), mine, { recursive: true });
+  await writeFile(join(mine, 'functions/vpn.yaml'), configuration);
+  await writeFile(join(mine, 'kustomization.yaml'), `resources: [../../base]\n${transformers}`);
+  await writeFile(join(mine, 'berlin-service.yaml'), patch);
+  const services = (await render(mine)).split(/^---\n/m).filter((document) => /^kind: Service$/m.test(document));
+  t.deepEqual(
+    services.map((service) => [/^ {2}name: (.*)$/m.exec(service)?.[1], /loadBalancerIP: (.*)$/m.exec(service)?.[1]]),
+    [
+      ['vpn-frontend-berlin', '198.51.100.20'],
+      ['vpn-frontend-munich', undefined],
+    ],
+  );
+  await rm(folder, { recursive: true });
 });

@@ -17,7 +17,12 @@ export function formatResult({ severity, message, resourceRef, field, file }: Re
     .join(' ');
   const proposed = field?.proposedValue === undefined ? '' : ` (proposed: ${JSON.stringify(field.proposedValue)})`;
   const prefix = colour ? `\u001b[${COLOURS[severity]}m${label}\u001b[0m` : label;
-  return `${prefix} ${where === '' ? '' : `${where}: `}${message}${proposed}`.replaceAll(/[\r\n]+/g, ' ');
+  // what the user wrote must not steer the terminal
+  const text = `${where === '' ? '' : `${where}: `}${message}${proposed}`.replaceAll(
+    /[\u0000-\u001f\u007f-\u009f]+/g,
+    ' ',
+  );
+  return `${prefix} ${text}`;
 }
 
 /** Two lines: the sites, and the change to Cilium. */

@@ -88,3 +88,8 @@ test(
   '3 sites, 4 peer CIDRs (3 IPv4, 1 IPv6); authentication: 2 pre-shared keys, 1 certificate, 1 PPK',
   'Cilium: bpf-lb-sock-hostns-only=true, agents restart once',
 );
+
+test('what a user wrote does not steer the terminal', (tt) => {
+  const line = formatResult({ severity: 'error', message: 'is \u001b[2J\u001b]0;x\u0007 bad\u009b' }, false);
+  tt.is(line, '[error] is  [2J ]0;x  bad ');
+});

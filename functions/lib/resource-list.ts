@@ -4,8 +4,8 @@
  * other field of the list.
  */
 import { constructFromEvents, EVENT_ID, parseEvents, YAMLException, type Event } from 'js-yaml';
-import { getText, isRecord, type Item, type Result } from '../model/krm.ts';
-import { dump, LOSSLESS, Verbatim } from './yaml.ts';
+import { getText, isRecord, Verbatim, type Item, type Result } from '../model/krm.ts';
+import { dump, LOSSLESS } from './yaml.ts';
 
 /** The input is no ResourceList. The message is a sentence for the user. */
 export class BadInput extends Error {
@@ -142,7 +142,7 @@ function isEditable(text: string, { keys, itemStarts }: Positions): boolean {
     new Set(keys.map(({ key }) => key)).size === keys.length &&
     columns.size <= 1 &&
     !columns.has(undefined) &&
-    !/^\.\.\.\s*$/m.test(text.slice(keys.at(-1)?.start))
+    !/^\.\.\.(?:\s|$)/m.test(text.slice(keys.at(-1)?.start))
   );
 }
 

@@ -9,7 +9,7 @@ import type { KubernetesObject } from 'kpt-functions/dist/src/types.js';
 import { Configs } from 'kpt-functions/dist/src/types.js';
 import { runFnWithConfigs } from 'kpt-functions/dist/src/run.js';
 import { decodeConfig, type Config } from '../model/config.ts';
-import type { Item, Outcome, Result } from '../model/krm.ts';
+import { isRecord, type Item, type Outcome, type Result } from '../model/krm.ts';
 import { BadInput, parseResourceList } from './resource-list.ts';
 import { formatResult, summary } from './report.ts';
 import { plain } from './yaml.ts';
@@ -80,6 +80,7 @@ function sentence(error: unknown): string {
   if (error instanceof BadInput) return `${error.message}. Usage: --help`;
   const message = error instanceof Error ? error.message : String(error);
   const usage = error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+  if (error instanceof Error && 'syscall' in error) return `reading stdin: ${message}`;
   return usage ? `${message}. Usage: --help` : `internal error, please report it: ${message}`;
 }
 
@@ -88,7 +89,9 @@ async function transform(fn: KrmFunction, items: readonly Item[], config: Config
   const outcome = fn.transform(items, config);
   const untouched = new Set(items);
   const insertTouched = async (configs: Configs) => {
-    configs.insert(...outcome.items.filter((item) => !untouched.has(item)).map(asKubernetesObject));
+    configs.insert(
+      ...outcome.items.filter((item) => !untouched.has(item) && isRecord(item.metadata)).map(asKubernetesObject),
+    );
   };
   await runFnWithConfigs(Object.assign(insertTouched, { usage: fn.usage }), new Touched());
   return outcome;
@@ -116,7 +119,7 @@ export async function main(fn: KrmFunction): Promise<void> {
   const output: [fd: 1 | 2, text: string][] = [];
   process.exitCode = await run(fn, {
     args: process.argv.slice(2),
-    colour: process.env.NO_COLOR === undefined && (await isTerminal(2)),
+    colour: (process.env.NO_COLOR ?? '') === '' && (await isTerminal(2)),
     read: async () => {
       if (await isTerminal(0))
         writeSync(2, `${fn.name}: reading a ResourceList from the terminal; --help shows the usage\n`);

@@ -17,17 +17,7 @@ import {
   seqTag,
   strTag,
 } from 'js-yaml';
-
-/** A plain scalar kept as it was written. Immutable. */
-export class Verbatim {
-  readonly source: string;
-  constructor(source: string) {
-    this.source = source;
-  }
-  toJSON(): string {
-    return this.source;
-  }
-}
+import { Verbatim } from '../model/krm.ts';
 
 /** What YAML 1.1 or 1.2 may read as something other than text; wider than either, which only costs a pair of quotes. */
 const NOT_TEXT = new RegExp(
@@ -89,11 +79,26 @@ export function dump(value: unknown): string {
  * A copy without `Verbatim`, for reading a configuration: booleans and null as YAML 1.1 and Kubernetes read them, numbers
  * as numbers (so that unquoted digits in place of text are refused, not guessed), the rest as text.
  */
-export function plain(value: unknown): unknown {
+export function plain(value: unknown, known = new Map<unknown, unknown>()): unknown {
   if (value instanceof Verbatim) return plainScalar(value.source);
-  if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
+  if (known.has(value)) return known.get(value); // an alias: a few of them in each other would else be gigabytes
+  if (Array.isArray(value)) {
+    const list: unknown[] = [];
+    known.set(value, list);
+    for (const inner of value) list.push(plain(inner, known));
+    return list;
+  }
+  const map: Record<string, unknown> = {};
+  known.set(value, map);
+  for (const [key, inner] of Object.entries(value))
+    Object.defineProperty(map, key, {
+      value: plain(inner, known),
+      enumerable: true,
+      configurable: true,
+      writable: true,
+    });
+  return map;
 }
 
 function plainScalar(source: string): unknown {

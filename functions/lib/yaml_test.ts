@@ -1,7 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { CORE_SCHEMA, load, YAML11_SCHEMA } from 'js-yaml';
-import { dump, LOSSLESS, plain, Verbatim } from './yaml.ts';
+import { Verbatim } from '../model/krm.ts';
+import { dump, LOSSLESS, plain } from './yaml.ts';
 
 const read = (text: string): unknown => load(text, { schema: LOSSLESS });
 
@@ -217,3 +218,10 @@ test('configuration: in lists and maps', (tt) => {
 });
 
 test('JSON of a scalar kept as written is its text', (tt) => tt.is(JSON.stringify([new Verbatim('0644')]), '["0644"]'));
+
+test('plain: aliases in aliases are read once, not a billion times', (tt) => {
+  let text = 'a0: &a0 [x, x, x, x, x, x, x, x, x]\n';
+  for (let i = 1; i < 12; i++) text += `a${i}: &a${i} [${Array.from({ length: 9 }, () => `*a${i - 1}`).join(', ')}]\n`;
+  const value = plain(load(text, { schema: LOSSLESS, maxAliases: -1 })) as Record<string, unknown[]>;
+  tt.is(value.a11?.[0], value.a11?.[8]);
+});

@@ -110,7 +110,7 @@ test(
 );
 test('list: empty', lists, CidrList, [], []);
 test('list: empty where one is needed', lists, CidrListOfSome, [], ': needs at least one entry');
-test('list: text', lists, CidrList, '10.0.0.0/8', ': expected a list, found a string');
+test('list: text', lists, CidrList, '10.0.0.0/8', ': expected a list, found text');
 test(
   'list: every bad entry',
   lists,

@@ -72,6 +72,7 @@ export function nameOf(value: unknown): string {
   if (value === null || value === undefined) return 'nothing';
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
+  if (typeof value === 'string') return 'text';
   return `a ${typeof value}`;
 }
 
@@ -276,16 +277,17 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return alike.length === 1 ? alike[0] : undefined;
 }
 
-/** Levenshtein's distance, one row at a time. */
+/** Edit distance, with two letters changed round as one edit (optimal string alignment). */
 function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  const at = (i: number, j: number): number => rows[i]?.[j] ?? Infinity;
   for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next.push(
-        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
-      );
-    row = next;
+    rows.push([i]);
+    for (let j = 1; j <= b.length; j++) {
+      const swapped = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? at(i - 2, j - 2) + 1 : Infinity;
+      const replaced = at(i - 1, j - 1) + Number(a[i - 1] !== b[j - 1]);
+      rows[i]?.push(Math.min(at(i - 1, j) + 1, at(i, j - 1) + 1, replaced, swapped));
+    }
   }
-  return row[b.length] ?? 0;
+  return at(a.length, b.length);
 }

@@ -6,6 +6,7 @@ const near = test.macro((tt, word: string, candidates: string[], expected: strin
 });
 test('one letter too many', near, 'peerCIDRss', ['podCIDR', 'peerCIDRs'], 'peerCIDRs');
 test('other capitals', near, 'PEERCIDRS', ['podCIDR', 'peerCIDRs'], 'peerCIDRs');
+test('two letters changed round', near, 'pks', ['peer', 'psk'], 'psk');
 test('the nearest of several', near, 'remoteId', ['localID', 'remoteID'], 'remoteID');
 test('one in three letters', near, 'mtx', ['mtu'], 'mtu');
 test('two in three letters', near, 'mxx', ['mtu'], undefined);

@@ -16,6 +16,8 @@ export interface Config {
 export interface Paths {
   /** `spec.sites[1]`, or `spec` where the short form is used. `name` is the canonical site's. */
   readonly site: (name: string) => string;
+  /** Where a site's MTU is said: `spec.sites[1].mtu`, or `spec.mtu`. */
+  readonly mtu: (name: string) => string;
   /** `spec.sites[1].peerCIDRs[0]` */
   readonly peerCIDR: (name: string, cidr: Cidr) => string;
 }
@@ -54,10 +56,12 @@ function pathsOf(source: Record<string, unknown>): Paths {
     ? sites.map((site: unknown, i) => ({ site, path: `spec.sites[${i}]` }))
     : [{ site: source.spec, path: 'spec' }];
   const names = new Map<string, string>();
+  const withMtu = new Set<string>();
   const cidrs = new Map<string, string>();
   for (const { site, path } of entries) {
     const name = Array.isArray(sites) ? (getText(site, 'name') ?? '') : '';
     names.set(name, path);
+    if (get(site, 'mtu') !== undefined) withMtu.add(name);
     const list = get(site, 'peerCIDRs');
     if (!Array.isArray(list)) continue;
     list.forEach((text: unknown, i) => {
@@ -67,5 +71,6 @@ function pathsOf(source: Record<string, unknown>): Paths {
     });
   }
   const site = (name: string) => names.get(name) ?? 'spec';
-  return { site, peerCIDR: (name, cidr) => cidrs.get(`${name} ${cidr}`) ?? `${site(name)}.peerCIDRs` };
+  const mtu = (name: string) => (withMtu.has(name) ? `${site(name)}.mtu` : 'spec.mtu');
+  return { site, mtu, peerCIDR: (name, cidr) => cidrs.get(`${name} ${cidr}`) ?? `${site(name)}.peerCIDRs` };
 }

@@ -26,8 +26,19 @@ export interface Outcome {
   readonly results: readonly Result[];
 }
 
+/** A plain scalar kept as it was written, because YAML versions disagree on it. Immutable. */
+export class Verbatim {
+  readonly source: string;
+  constructor(source: string) {
+    this.source = source;
+  }
+  toJSON(): string {
+    return this.source;
+  }
+}
+
 export function isRecord(u: unknown): u is Record<string, unknown> {
-  return typeof u === 'object' && u !== null && !Array.isArray(u);
+  return typeof u === 'object' && u !== null && !Array.isArray(u) && !(u instanceof Verbatim);
 }
 
 /** Follows a path of map keys; undefined where it ends early. */
@@ -39,9 +50,7 @@ export function get(u: unknown, ...path: readonly string[]): unknown {
 export function getText(u: unknown, ...path: readonly string[]): string | undefined {
   const value = get(u, ...path);
   if (typeof value === 'string') return value;
-  return isRecord(value) && typeof value.source === 'string' && typeof value.toJSON === 'function'
-    ? value.source
-    : undefined;
+  return value instanceof Verbatim ? value.source : undefined;
 }
 
 export function refOf(item: Item): ResourceRef {

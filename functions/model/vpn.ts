@@ -167,7 +167,7 @@ function ipsecProblems(ipsec: Record<string, unknown>): Problem[] {
   if (ways.length !== 1)
     found.push({
       path: '',
-      message: `needs exactly one of pskSecretRef, certificate and psk; there is ${ways.length === 0 ? 'none' : ways.join(' and ')}`,
+      message: `needs exactly one of pskSecretRef, certificate and psk; there is ${ways.length === 0 ? 'none' : ways.join(' and ')}${ways.length > 1 ? ' (in an overlay set the one of the default configuration to null)' : ''}`,
     });
   const { certificate, remoteID } = ipsec;
   const inner =
@@ -245,7 +245,8 @@ function sitesProblems({ sites, peerCIDRs, ipsec }: Record<string, unknown>): Pr
     .filter(([, value]) => value !== undefined)
     .map(([path]) => ({
       path,
-      message: 'is the short form of one site; beside sites, move it into an entry of sites',
+      message:
+        'is the short form of one site; beside sites, move it into an entry of sites (in an overlay set it to null: the default configuration has it)',
     }));
   if (!Array.isArray(sites)) return found;
   if (sites.length === 0) found.push({ path: 'sites', message: 'needs at least one site' });

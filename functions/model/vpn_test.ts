@@ -233,13 +233,13 @@ test(
 );
 test('a site without ipsec', complains, { sites: [site({ ipsec: null })] }, 'spec.sites[0].ipsec: is missing');
 test('no site', complains, { sites: [] }, 'spec.sites: needs at least one site');
-test('sites of text', complains, { sites: 'berlin' }, 'spec.sites: expected a list, found a string');
+test('sites of text', complains, { sites: 'berlin' }, 'spec.sites: expected a list, found text');
 test(
   'sites beside the short form',
   complains,
   short({ sites: [site()] }),
-  'spec.peerCIDRs: is the short form of one site; beside sites, move it into an entry of sites',
-  'spec.ipsec: is the short form of one site; beside sites, move it into an entry of sites',
+  'spec.peerCIDRs: is the short form of one site; beside sites, move it into an entry of sites (in an overlay set it to null: the default configuration has it)',
+  'spec.ipsec: is the short form of one site; beside sites, move it into an entry of sites (in an overlay set it to null: the default configuration has it)',
 );
 test(
   'no names',
@@ -298,7 +298,7 @@ test(
   'Secret as text',
   complains,
   short({}, { pskSecretRef: 'vpn-psk' }),
-  'spec.ipsec.pskSecretRef: expected a map of fields (name, key), found a string',
+  'spec.ipsec.pskSecretRef: expected a map of fields (name, key), found text',
 );
 test(
   'certificate without Secret',
@@ -349,7 +349,7 @@ test('mtu too small', complains, short({ mtu: 575 }), `spec.mtu: ${MTU} from 576
 test('mtu too large', complains, short({ mtu: 9001 }), `spec.mtu: ${MTU} from 576 to 9000`);
 test('mtu with a fraction', complains, short({ mtu: 1300.5 }), `spec.mtu: ${MTU} from 576 to 9000`);
 test('mtu in quotes', complains, short({ mtu: '1300' }), 'spec.mtu: expected a number; remove the quotes -> 1300');
-test('mtu with a unit', complains, short({ mtu: '1300B' }), `spec.mtu: ${MTU}, found a string`);
+test('mtu with a unit', complains, short({ mtu: '1300B' }), `spec.mtu: ${MTU}, found text`);
 test('mtu of a flag', complains, short({ mtu: false }), `spec.mtu: ${MTU}, found a boolean`);
 test("a site's mtu", complains, { sites: [site({ mtu: 100 })] }, `spec.sites[0].mtu: ${MTU} from 576 to 9000`);
 
@@ -369,7 +369,7 @@ test(
   'flag as text',
   complains,
   short({ cilium: { restartAgents: 'yes' } }),
-  'spec.cilium.restartAgents: expected true or false, found a string',
+  'spec.cilium.restartAgents: expected true or false, found text',
 );
 test('list where text belongs', complains, short({ image: ['a'] }), 'spec.image: expected text, found a list');
 test(
@@ -428,7 +428,7 @@ test(
 );
 test('no apiVersion', envelope, { ...object(short()), apiVersion: undefined }, 'apiVersion: is missing');
 test('another kind', envelope, { ...object(short()), kind: 'ConfigMap' }, 'kind: expected one of ConstellationVPN');
-test('metadata as text', envelope, { ...object(short()), metadata: 'vpn' }, 'metadata: expected a map, found a string');
+test('metadata as text', envelope, { ...object(short()), metadata: 'vpn' }, 'metadata: expected a map, found text');
 test(
   'fields beside spec',
   envelope,
@@ -440,7 +440,7 @@ test(
   'text in place of the object',
   envelope,
   'vpn',
-  ': expected a map of fields (apiVersion, kind, metadata, spec), found a string',
+  ': expected a map of fields (apiVersion, kind, metadata, spec), found text',
 );
 
 test(

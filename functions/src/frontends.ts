@@ -2,6 +2,7 @@
 import type { Item, Result } from '../model/krm.ts';
 import type { Site } from '../model/vpn.ts';
 import {
+  about,
   cloneOf,
   edit,
   findComponent,
@@ -9,7 +10,6 @@ import {
   mapAt,
   missingComponent,
   nameOf,
-  removeAt,
   SITE_LABEL,
   type Draft,
 } from './items.ts';
@@ -23,19 +23,21 @@ export const MAX_FRONTEND_NAME = 52;
 export function baseName(item: Item): string {
   const site = labelOf(item, SITE_LABEL);
   const name = nameOf(item);
-  return site !== undefined && name.endsWith(`-${site}`) ? name.slice(0, -site.length - 1) : name;
+  return site !== undefined && site !== '' && name.endsWith(`-${site}`) ? name.slice(0, -site.length - 1) : name;
 }
 
 const siteName = (base: string, site: string): string => (site === '' ? base : `${base}-${site}`);
 
-/** The frontend of a site among the items. */
-export function frontendOf(items: readonly Item[], site: string): Item | undefined {
-  return findComponent(items, 'StatefulSet', FRONTEND).find((item) => (labelOf(item, SITE_LABEL) ?? '') === site);
+const siteOf = (item: Item): string => labelOf(item, SITE_LABEL) ?? '';
+
+/** The frontends among the items by their sites' names. */
+export function frontendsBySite(items: readonly Item[]): ReadonlyMap<string, Item> {
+  return new Map(findComponent(items, 'StatefulSet', FRONTEND).map((item) => [siteOf(item), item]));
 }
 
 /** The Secret that inject-ipsec-secret makes of a literal key: `vpn-frontend-berlin` → `vpn-ipsec-berlin`, with any prefix. */
 export function secretName(frontend: Item): string {
-  return siteName(baseName(frontend).replace('frontend', 'ipsec'), labelOf(frontend, SITE_LABEL) ?? '');
+  return siteName(baseName(frontend).replace('frontend', 'ipsec'), siteOf(frontend));
 }
 
 interface Expanded {
@@ -45,7 +47,7 @@ interface Expanded {
 
 /**
  * The items with exactly one object of `kind` for each site, in the place of those that were there. A site's own is
- * kept with what users changed in it; a new one is made from the first. `setSite` writes what depends on the site.
+ * kept with what users changed in it; a new one is made from the base's. `setSite` writes what depends on the site.
  */
 export function perSite(
   items: readonly Item[],
@@ -54,26 +56,36 @@ export function perSite(
   setSite: (draft: Draft, site: Site) => void,
 ): Expanded {
   const found = findComponent(items, kind, FRONTEND);
-  const template = found[0];
+  const own = new Map(found.map((item) => [siteOf(item), item]));
+  const template = own.get('') ?? found[0];
   if (template === undefined) return { items: [...items], results: [missingComponent(kind, FRONTEND)] };
+  const twice = found.filter((item) => own.get(siteOf(item)) !== item);
+  if (twice.length > 0) return { items: [...items], results: twice.map((item) => secondOf(item, kind)) };
   const base = baseName(template);
+  const results: Result[] = [];
   const made = sites.map((site) => {
     const name = siteName(base, site.name);
-    const own = found.find((item) => (labelOf(item, SITE_LABEL) ?? '') === site.name);
-    return edit(own ?? cloneOf(template, name), (draft) => {
+    const before = own.get(site.name);
+    if (before === undefined && siteOf(template) !== '')
+      results.push(
+        about(
+          template,
+          'info',
+          '',
+          `is what ${name} was made from: look there for what was changed for ${siteOf(template)} alone`,
+        ),
+      );
+    return edit(before ?? cloneOf(template, name), (draft) => {
       mapAt(draft, 'metadata').name = name;
-      setLabel(draft, site.name, 'metadata', 'labels');
+      mapAt(draft, 'metadata', 'labels')[SITE_LABEL] = site.name;
       setSite(draft, site);
     });
   });
-  return {
-    items: items.flatMap((item) => (item === template ? made : found.includes(item) ? [] : [item])),
-    results: [],
-  };
+  const first = found[0];
+  return { items: items.flatMap((item) => (item === first ? made : found.includes(item) ? [] : [item])), results };
 }
 
-/** The site's label in the map at `path`; none for the site without a name. */
-export function setLabel(draft: Draft, site: string, ...path: readonly string[]): void {
-  if (site === '') removeAt(draft, ...path, SITE_LABEL);
-  else mapAt(draft, ...path)[SITE_LABEL] = site;
+function secondOf(item: Item, kind: string): Result {
+  const of = siteOf(item) === '' ? 'without a site' : `of the site ${siteOf(item)}`;
+  return about(item, 'error', 'metadata.labels', `is not the only ${kind} ${of}: keep one`);
 }

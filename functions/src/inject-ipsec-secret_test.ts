@@ -48,7 +48,12 @@ test('a literal key: the Secret, beside the frontend', (tt) => {
     metadata: {
       name: 'vpn-ipsec',
       namespace: 'constellation-vpn',
-      labels: { 'app.kubernetes.io/name': 'constellation-vpn', 'app.kubernetes.io/component': 'ipsec' },
+      labels: {
+        'app.kubernetes.io/name': 'constellation-vpn',
+        'app.kubernetes.io/component': 'ipsec',
+        'constellation-vpn.io/component': 'ipsec',
+        'constellation-vpn.io/site': '',
+      },
     },
     type: 'Opaque',
     data: { psk: Buffer.from(KEY).toString('base64') },
@@ -240,3 +245,47 @@ const NO_VOLUME =
   'error StatefulSet/vpn-frontend spec.template.spec.volumes: has no projected volume named ipsec: take the StatefulSet from base/';
 test('no volume', refused, [bare([])], goodSpec(), NO_VOLUME);
 test('a volume of another type', refused, [bare([{ name: 'ipsec', emptyDir: {} }])], goodSpec(), NO_VOLUME);
+
+test('a made Secret that is now referred to stays: no other place has the key', (tt) => {
+  const before = injected(base(), literal());
+  const after = injected(before, goodSpec({}, { pskSecretRef: { name: 'vpn-ipsec' } }));
+  tt.is(keyOf(named(after, 'Secret', 'vpn-ipsec')), KEY);
+});
+
+test("a Secret of the user's with the name of the one to be made: an error", (tt) => {
+  const { results } = run([...base(), secret('vpn-ipsec', { psk: 'x' })], literal());
+  tt.deepEqual(results.filter(({ severity }) => severity === 'error').map(said), [
+    'error Secret/vpn-ipsec metadata.name: is the name of the Secret to be made of ipsec.psk: refer to this one by pskSecretRef, or rename it',
+  ]);
+});
+
+test("a Secret of the same name elsewhere is not the frontend's", (tt) => {
+  const other = { ...secret('vpn-psk', {}), metadata: { name: 'vpn-psk', namespace: 'elsewhere' } };
+  const prefixedOne = {
+    ...secret('x-vpn-psk', { psk: 'x' }),
+    metadata: {
+      name: 'x-vpn-psk',
+      namespace: 'constellation-vpn',
+      annotations: { 'internal.config.kubernetes.io/previousNames': 'vpn-psk' },
+    },
+  };
+  tt.is(sources(injected([other, prefixedOne, ...base()], goodSpec()))[0].secret.name, 'x-vpn-psk');
+});
+
+test("sources of other kinds in the volume are the user's", (tt) => {
+  const extra = { configMap: { name: 'extra-ca' } };
+  const items = base().map((item: Loose) =>
+    item.kind === 'StatefulSet'
+      ? { ...item, spec: { ...item.spec, template: withSource(item.spec.template, extra) } }
+      : item,
+  );
+  const once = injected(items, goodSpec());
+  tt.deepEqual(sources(once).slice(1), [extra]);
+  tt.deepEqual(sources(injected(once, goodSpec())), sources(once));
+});
+function withSource(template: Loose, source: object): object {
+  const volumes = template.spec.volumes.map((volume: Loose) =>
+    volume.name === 'ipsec' ? { ...volume, projected: { ...volume.projected, sources: [source] } } : volume,
+  );
+  return { ...template, spec: { ...template.spec, volumes } };
+}

@@ -5,17 +5,20 @@
 import type { Config } from '../model/config.ts';
 import { isRecord, type Item, type Outcome } from '../model/krm.ts';
 import { encodeVpn, type Site, type Vpn } from '../model/vpn.ts';
-import { frontendOf, perSite, secretName, setLabel } from './frontends.ts';
+import { frontendsBySite, perSite, secretName } from './frontends.ts';
 import {
   annotationOf,
+  COMPONENT_LABEL,
   edit,
   findComponent,
   kindOf,
+  labelOf,
   listAt,
   mapAt,
   missingComponent,
   nameOf,
   namespaceOf,
+  SITE_LABEL,
   type Draft,
 } from './items.ts';
 import { markRendered } from './marker.ts';
@@ -53,24 +56,25 @@ export function injectPeerCidrs(items: readonly Item[], { vpn }: Config): Outcom
 function setStatefulSet(draft: Draft, site: Site): void {
   const spec = mapAt(draft, 'spec');
   spec.serviceName = mapAt(draft, 'metadata').name;
-  setLabel(spec, site.name, 'selector', 'matchLabels');
-  setLabel(spec, site.name, 'template', 'metadata', 'labels');
+  mapAt(spec, 'selector', 'matchLabels')[SITE_LABEL] = site.name;
+  mapAt(spec, 'template', 'metadata', 'labels')[SITE_LABEL] = site.name;
   // What the init container sets up depends on the MTU alone: a change of it must make new pods, other changes must not.
   mapAt(spec, 'template', 'metadata', 'annotations')[MTU_ANNOTATION] = site.mtu === null ? 'path' : String(site.mtu);
 }
 
 function setService(draft: Draft, site: Site): void {
-  setLabel(mapAt(draft, 'spec'), site.name, 'selector');
+  mapAt(draft, 'spec', 'selector')[SITE_LABEL] = site.name;
 }
 
 function setBudget(draft: Draft, site: Site): void {
-  setLabel(mapAt(draft, 'spec'), site.name, 'selector', 'matchLabels');
+  mapAt(draft, 'spec', 'selector', 'matchLabels')[SITE_LABEL] = site.name;
 }
 
 /** The pods whose CiliumEndpoints may be patched. A StatefulSet of one replica has the pod `<name>-0`. */
 function nameFrontends(items: readonly Item[], sites: readonly Site[]): Item[] {
+  const frontends = frontendsBySite(items);
   const pods = sites
-    .map(({ name }) => frontendOf(items, name))
+    .map(({ name }) => frontends.get(name))
     .filter((item) => item !== undefined)
     .map((item) => `${nameOf(item)}-0`);
   const roles = findComponent(items, 'Role', 'endpoint-sync');
@@ -95,7 +99,9 @@ function nameFrontends(items: readonly Item[], sites: readonly Site[]): Item[] {
  * no longer finds the ServiceAccounts they name, so the subjects get the names and namespace that those have now.
  */
 function pinNamespaces(items: readonly Item[]): Item[] {
-  const accounts = items.filter((item) => kindOf(item) === 'ServiceAccount');
+  const accounts = items.filter(
+    (item) => kindOf(item) === 'ServiceAccount' && labelOf(item, COMPONENT_LABEL) !== undefined,
+  );
   return items.map((item) => {
     const namespace = annotationOf(item, NAMESPACE_ANNOTATION);
     if (namespace === undefined) return item;
@@ -118,8 +124,9 @@ function pinNamespaces(items: readonly Item[]): Item[] {
  * inject-ipsec-secret makes of it, and our identity filled in. JSON with two spaces, ended by a line break.
  */
 function canonicalJson(vpn: Vpn, items: readonly Item[]): string {
+  const frontends = frontendsBySite(items);
   const sites = vpn.sites.map((site) => {
-    const frontend = frontendOf(items, site.name);
+    const frontend = frontends.get(site.name);
     const { psk, ...ipsec } = site.ipsec;
     const name = frontend === undefined ? '' : nameOf(frontend);
     const localID =

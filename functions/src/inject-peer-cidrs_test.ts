@@ -20,7 +20,8 @@ import { injectPeerCidrs } from './inject-peer-cidrs.ts';
 
 function injected(items: readonly Item[], spec: object): Item[] {
   const outcome = injectPeerCidrs(freeze(items), configOf(spec));
-  if (outcome.results.length > 0) throw new Error(outcome.results.map(said).join('\n'));
+  const errors = outcome.results.filter(({ severity }) => severity !== 'info');
+  if (errors.length > 0) throw new Error(errors.map(said).join('\n'));
   return [...outcome.items];
 }
 const twoSites = { sites: [goodSite('munich', '10.2.0.0/16'), goodSite('berlin', '10.1.0.0/16', { mtu: 1400 })] };
@@ -37,13 +38,14 @@ test('unnamed site: names, places and foreign objects stay', (tt) => {
   tt.is(after.at(-1), before.at(-1)!);
 });
 
-test('unnamed site: no label for it', (tt) => {
+test("unnamed site: its label is empty, so that it selects no other site's pods", (tt) => {
   const items = injected(base(), goodSpec());
   const { metadata, spec } = named(items, 'StatefulSet', 'vpn-frontend');
-  tt.false(SITE in metadata.labels);
-  tt.false(SITE in spec.selector.matchLabels);
-  tt.false(SITE in spec.template.metadata.labels);
-  tt.false(SITE in named(items, 'Service', 'vpn-frontend').spec.selector);
+  tt.is(metadata.labels[SITE], '');
+  tt.is(spec.selector.matchLabels[SITE], '');
+  tt.is(spec.template.metadata.labels[SITE], '');
+  tt.is(named(items, 'Service', 'vpn-frontend').spec.selector[SITE], '');
+  tt.is(named(items, 'PodDisruptionBudget', 'vpn-frontend').spec.selector.matchLabels[SITE], '');
   tt.is(spec.serviceName, 'vpn-frontend');
 });
 
@@ -294,7 +296,7 @@ const lacking = test.macro((tt, kind: string, message: string) => {
   tt.deepEqual(injectPeerCidrs(freeze(items), configOf(twoSites)).results.map(said), [message]);
 });
 const missing = (kind: string, component: string): string =>
-  `error : no ${kind} with the label app.kubernetes.io/component: ${component} among the items: include base/ of Constellation VPN, and keep that label`;
+  `error : no ${kind} with the label constellation-vpn.io/component: ${component} among the items: include base/ of Constellation VPN, and keep that label`;
 test('no StatefulSet', lacking, 'StatefulSet', missing('StatefulSet', 'frontend'));
 test('no Service', lacking, 'Service', missing('Service', 'frontend'));
 test('no PodDisruptionBudget', lacking, 'PodDisruptionBudget', missing('PodDisruptionBudget', 'frontend'));
@@ -338,4 +340,61 @@ test('two ServiceAccounts: each subject gets its own', (tt) => {
     { kind: 'ServiceAccount', name: 'a-vpn-endpoint-sync', namespace: 'n' },
     { kind: 'ServiceAccount', name: 'a-vpn-routing', namespace: 'n' },
   ]);
+});
+
+const shop = (kind: string, apiVersion: string, component: string): Item => ({
+  apiVersion,
+  kind,
+  metadata: {
+    name: 'shop',
+    namespace: 'shop',
+    labels: { 'app.kubernetes.io/name': 'shop', 'app.kubernetes.io/component': component },
+  },
+  data: {},
+});
+for (const place of ['before', 'behind'])
+  test(`other projects have frontends and configs, too: ${place} ours`, (tt) => {
+    const foreign = [
+      shop('StatefulSet', 'apps/v1', 'frontend'),
+      shop('Service', 'v1', 'frontend'),
+      shop('Service', 'serving.knative.dev/v1', 'frontend'),
+      shop('PodDisruptionBudget', 'policy/v1', 'frontend'),
+      shop('ConfigMap', 'v1', 'config'),
+      shop('Role', 'rbac.authorization.k8s.io/v1', 'endpoint-sync'),
+      shop('ServiceAccount', 'v1', 'routing'),
+    ];
+    const items = place === 'before' ? [...foreign, ...base()] : [...base(), ...foreign];
+    const after = injected(items, twoSites);
+    for (const item of foreign) tt.true(after.includes(item), `${title(item)} ${String(item.apiVersion)}`);
+    tt.deepEqual(after.filter((item) => !foreign.includes(item)).map(title), injected(base(), twoSites).map(title));
+  });
+
+test("a site's own object is no template while the base's is there", (tt) => {
+  const own = named(injected(base(), twoSites), 'Service', 'vpn-frontend-berlin');
+  const pinned = { ...own, spec: { ...own.spec, loadBalancerIP: '194.25.0.20' } };
+  const after = injected([pinned, ...base()], twoSites);
+  tt.is(named(after, 'Service', 'vpn-frontend-berlin').spec.loadBalancerIP, '194.25.0.20');
+  tt.is(named(after, 'Service', 'vpn-frontend-munich').spec.loadBalancerIP, undefined);
+});
+
+test("without the base's, the user is told what a new site was made from", (tt) => {
+  const one = injected(base(), { sites: [goodSite('berlin', '10.1.0.0/16')] });
+  const { results } = injectPeerCidrs(freeze(one), configOf(twoSites));
+  tt.deepEqual(
+    results.map(said),
+    ['StatefulSet', 'Service', 'PodDisruptionBudget'].map(
+      (kind) =>
+        `info ${kind}/vpn-frontend-berlin : is what vpn-frontend-munich was made from: look there for what was changed for berlin alone`,
+    ),
+  );
+});
+
+test('two frontends of one site: an error, and nothing is dropped', (tt) => {
+  const second = { ...(base().find(({ kind }) => kind === 'StatefulSet') as Loose) };
+  second.metadata = { ...second.metadata, name: 'second' };
+  const { results, items } = injectPeerCidrs(freeze([...base(), second]), configOf(goodSpec()));
+  tt.deepEqual(results.map(said), [
+    'error StatefulSet/vpn-frontend metadata.labels: is not the only StatefulSet without a site: keep one',
+  ]);
+  tt.true(items.includes(second));
 });

@@ -1,11 +1,12 @@
 /** Finding and editing items without ever changing one in place: an item that comes out the same is the same object. */
 import { isDeepStrictEqual } from 'node:util';
-import { fileOf, get, getText, isRecord, refOf, type Item, type Result, type Severity } from '../model/krm.ts';
+import { fileOf, getText, isRecord, refOf, type Item, type Result, type Severity } from '../model/krm.ts';
 
 /** A deep copy that may be written to. Scalars kept as written are immutable and shared. */
 export type Draft = Record<string, unknown>;
 
-export const COMPONENT_LABEL = 'app.kubernetes.io/component';
+/** Ours alone: `app.kubernetes.io/component: frontend` is also what other projects call theirs. */
+export const COMPONENT_LABEL = 'constellation-vpn.io/component';
 export const SITE_LABEL = 'constellation-vpn.io/site';
 
 /** The API group of an item, `''` for the core one. */
@@ -21,7 +22,7 @@ export const labelOf = (item: Item, key: string): string | undefined => getText(
 export const annotationOf = (item: Item, key: string): string | undefined =>
   getText(item, 'metadata', 'annotations', key);
 
-/** Items of the base by kind and component: their names and namespace are the user's. */
+/** The VPN's own items by kind and component. Their names, namespace and other labels are the user's. */
 export function findComponent(items: readonly Item[], kind: string, component: string): Item[] {
   return items.filter((item) => kindOf(item) === kind && labelOf(item, COMPONENT_LABEL) === component);
 }
@@ -36,7 +37,7 @@ export function missingComponent(kind: string, component: string): Result {
 
 export function copy<T>(value: T): T {
   if (Array.isArray(value)) return value.map(copy) as T;
-  if (!isRecord(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  if (!isRecord(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, copy(inner)])) as T;
 }
 
@@ -67,15 +68,6 @@ export function listAt(draft: Draft, ...path: readonly [string, ...string[]]): u
   const made: unknown[] = [];
   parent[key] = made;
   return made;
-}
-
-/** Deletes a key, and the maps above it that this leaves empty, up to but not including the first of the path. */
-export function removeAt(draft: Draft, ...path: readonly string[]): void {
-  const parent = get(draft, ...path.slice(0, -1));
-  const key = path.at(-1);
-  if (!isRecord(parent) || key === undefined) return;
-  delete parent[key];
-  if (path.length > 2 && Object.keys(parent).length === 0) removeAt(draft, ...path.slice(0, -1));
 }
 
 /** Annotations by which orchestrators find an item again: kustomize's and kpt's, old and new. */

@@ -1,6 +1,6 @@
 import test from 'ava';
-import { Verbatim } from '../lib/yaml.ts';
-import { cloneOf, copy, edit, listAt, mapAt, removeAt } from './items.ts';
+import { Verbatim } from '../model/krm.ts';
+import { cloneOf, copy, edit, listAt, mapAt } from './items.ts';
 
 test('edit: no change gives the same object', (tt) => {
   const item = { a: { b: [1, { c: new Verbatim('0644') }] } };
@@ -34,17 +34,6 @@ test('mapAt: maps are made where there are none', (tt) => {
   const draft = { a: 'text' };
   mapAt(draft, 'a', 'b')['c'] = 1;
   tt.deepEqual<unknown, unknown>(draft, { a: { b: { c: 1 } } });
-});
-test('removeAt: takes the maps along that it leaves empty, not the first', (tt) => {
-  const draft = { a: { b: { c: 1 } } };
-  removeAt(draft, 'a', 'b', 'c');
-  tt.deepEqual<unknown, unknown>(draft, { a: {} });
-});
-test('removeAt: keeps maps with more in them', (tt) => {
-  const draft = { a: { b: { c: 1, d: 2 } } };
-  removeAt(draft, 'a', 'b', 'c');
-  removeAt(draft, 'a', 'x', 'y');
-  tt.deepEqual<unknown, unknown>(draft, { a: { b: { d: 2 } } });
 });
 test('cloneOf: without annotations, no map for them', (tt) => {
   tt.deepEqual<unknown, unknown>(cloneOf({ kind: 'A', metadata: { name: 'a', labels: { x: 'y' } } }, 'b'), {

@@ -7,6 +7,7 @@ import type { Item, Outcome, Result } from '../model/krm.ts';
 import type { Vpn } from '../model/vpn.ts';
 import { FRONTEND } from './frontends.ts';
 import { annotationOf, cloneOf, edit, findComponent, groupOf, kindOf, mapAt, nameOf, type Draft } from './items.ts';
+import { markRendered } from './marker.ts';
 
 export const NAME = 'patch-cilium-sctp';
 const PARTIAL = 'constellation-vpn.io/partial';
@@ -35,14 +36,14 @@ function ciliumKey({ cilium }: Vpn): string | undefined {
 export function patchCiliumSctp(items: readonly Item[], { vpn }: Config): Outcome {
   const frontends = new Set(findComponent(items, 'StatefulSet', FRONTEND));
   const annotated = items.map((item) => (frontends.has(item) ? edit(item, allowForeignSources) : item));
+  if (frontends.size === 0 && !annotated.some(isCiliumConfig)) return { items: annotated, results: [nothingToPatch] };
   const key = ciliumKey(vpn);
-  const configs = annotated.filter(isCiliumConfig);
-  if (frontends.size === 0 && configs.length === 0) return { items: annotated, results: [nothingToPatch] };
+  const { restartAgents } = vpn.cilium;
   const patched = annotated.flatMap((item) => {
-    if (isCiliumConfig(item)) return setKey(item, key);
-    return isAgent(item) ? setRestart(item, key, vpn.cilium.restartAgents) : [item];
+    if (isCiliumConfig(item)) return [setKey(item, key)];
+    return isAgent(item) ? setRestart(item, key, restartAgents) : [item];
   });
-  return { items: withAgent(patched, key, vpn.cilium.restartAgents), results: [] };
+  return { items: markRendered(restartAgents ? withAgent(patched, key) : patched, NAME), results: [] };
 }
 
 const nothingToPatch: Result = {
@@ -55,38 +56,41 @@ function allowForeignSources(draft: Draft): void {
   mapAt(draft, 'spec', 'template', 'metadata', 'annotations')[SOURCE_CHECK_ANNOTATION] = 'true';
 }
 
-/** The partial object holds this key alone, or is none; in a whole one every other key stays. */
-function setKey(item: Item, key: string | undefined): Item[] {
-  if (key === undefined) return isPartial(item) ? [] : [item];
-  return [
-    edit(item, (draft) => {
-      if (isPartial(item)) draft.data = { [key]: 'true' };
-      else mapAt(draft, 'data')[key] = 'true';
-    }),
-  ];
+/**
+ * The partial object holds this key alone; without one it holds none, by which server-side apply takes the key back. In a
+ * whole cilium-config every other key stays, a "true" from before among them: it may be the user's own.
+ */
+function setKey(item: Item, key: string | undefined): Item {
+  return edit(item, (draft) => {
+    if (isPartial(item)) delete draft.data;
+    if (key !== undefined) mapAt(draft, 'data')[key] = 'true';
+  });
 }
 
 /** No clock: the annotation's value changes when, and only when, the key does. */
 function setRestart(item: Item, key: string | undefined, restart: boolean): Item[] {
-  if (key === undefined || !restart) return isPartial(item) ? [] : [item];
+  if (!restart) return isPartial(item) ? [] : [item];
+  if (key === undefined && !isPartial(item)) return [item];
   return [
-    edit(
-      item,
-      (draft) => (mapAt(draft, 'spec', 'template', 'metadata', 'annotations')[RESTART_ANNOTATION] = `${key}=true`),
-    ),
+    edit(item, (draft) => {
+      mapAt(draft, 'spec', 'template', 'metadata', 'annotations')[RESTART_ANNOTATION] = restartValue(key);
+    }),
   ];
 }
 
+const restartValue = (key: string | undefined): string => (key === undefined ? 'none' : `${key}=true`);
+
 /** Beside the partial cilium-config, the agents' DaemonSet of which an earlier run with restartAgents false left nothing. */
-function withAgent(items: readonly Item[], key: string | undefined, restart: boolean): Item[] {
+function withAgent(items: readonly Item[], key: string | undefined): Item[] {
   const config = items.find((item) => isCiliumConfig(item) && isPartial(item));
-  if (config === undefined || key === undefined || !restart || items.some(isAgent)) return [...items];
+  if (config === undefined || items.some(isAgent)) return [...items];
   const { metadata } = cloneOf({ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: config.metadata }, 'cilium');
+  const annotations = { [RESTART_ANNOTATION]: restartValue(key) };
   const agent: Draft = {
     apiVersion: 'apps/v1',
     kind: 'DaemonSet',
     metadata,
-    spec: { template: { metadata: { annotations: { [RESTART_ANNOTATION]: `${key}=true` } } } },
+    spec: { template: { metadata: { annotations } } },
   };
   return items.flatMap((item) => (item === config ? [item, agent] : [item]));
 }

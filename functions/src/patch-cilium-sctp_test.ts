@@ -114,8 +114,12 @@ test(
   ['DaemonSet/cilium', { [RESTART]: 'enable-sctp=true' }],
 );
 
-test('partial: neither leaves nothing', (tt) => {
-  tt.deepEqual(patched([...both(), ...base()], { sctp: false }).map(title), base().map(title));
+test('partial: neither takes the key back, and can be undone', (tt) => {
+  const off = patched(both(), { sctp: false });
+  tt.deepEqual(off.map(title), both().map(title));
+  tt.is((off[0] as Loose).data, undefined);
+  tt.is((off[1] as Loose).spec.template.metadata.annotations['constellation-vpn.io/cilium-config'], 'none');
+  tt.deepEqual<unknown, unknown>(patched(off), both());
 });
 test('partial: the agents made anew are what they were', (tt) => {
   tt.deepEqual<unknown, unknown>(patched(patched(both(), { restartAgents: false })), both());

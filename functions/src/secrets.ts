@@ -1,7 +1,7 @@
 /** Secrets among the items: which one a reference means, and what can be read of it. */
 import { get, getText, isRecord, type Item } from '../model/krm.ts';
 import type { Site } from '../model/vpn.ts';
-import { annotationOf, groupOf, kindOf, nameOf } from './items.ts';
+import { annotationOf, groupOf, kindOf, nameOf, namespaceOf } from './items.ts';
 
 /** kustomize's record of the names that an object had before its prefixes and suffixes. */
 const PREVIOUS_NAMES = 'internal.config.kubernetes.io/previousNames';
@@ -11,16 +11,24 @@ export function isCalled(item: Item, name: string): boolean {
   return nameOf(item) === name || (annotationOf(item, PREVIOUS_NAMES)?.split(',').includes(name) ?? false);
 }
 
-export function findSecret(items: readonly Item[], name: string): Item | undefined {
-  const secrets = items.filter((item) => kindOf(item) === 'Secret' && groupOf(item) === '');
-  return secrets.find((item) => nameOf(item) === name) ?? secrets.find((item) => isCalled(item, name));
+/** The Secret called `name` in the namespace; where there is none, one of another namespace. */
+export function findSecret(items: readonly Item[], name: string, namespace: string): Item | undefined {
+  const secrets = items.filter((item) => kindOf(item) === 'Secret' && groupOf(item) === '' && isCalled(item, name));
+  const near = secrets.filter((item) => namespaceOf(item) === namespace);
+  return near.find((item) => nameOf(item) === name) ?? near[0] ?? secrets[0];
 }
 
 /** A Secret's value: `encrypted` by SOPS, absent, not base64, or its bytes. */
 type SecretValue =
-  { kind: 'encrypted' } | { kind: 'absent' } | { kind: 'broken' } | { kind: 'bytes'; bytes: Uint8Array };
+  | { kind: 'absent' }
+  | { kind: 'encrypted' }
+  | { kind: 'broken' }
+  | { kind: 'not text' }
+  | { kind: 'bytes'; bytes: Uint8Array };
 
 export function secretValue(secret: Item, key: string): SecretValue {
+  if (['stringData', 'data'].some((part) => ['number', 'boolean'].includes(typeof get(secret, part, key))))
+    return { kind: 'not text' };
   const clear = getText(secret, 'stringData', key);
   const coded = getText(secret, 'data', key);
   if (clear === undefined && coded === undefined) return { kind: 'absent' };

@@ -6,7 +6,16 @@ import { policyCIDRs } from './rules/policies.ts';
 import { clusterRanges, count, families, gateways, peerRanges, selectors, siteOverlaps } from './rules/ranges.ts';
 import type { Rule } from './rules/rule.ts';
 import { secretRefs } from './rules/secrets.ts';
-import { identities, ignoredFields, literalKeys, mtu, names, proposals } from './rules/tunnels.ts';
+import {
+  configSize,
+  identities,
+  ignoredFields,
+  literalKeys,
+  mtu,
+  names,
+  proposals,
+  replicas,
+} from './rules/tunnels.ts';
 
 export const NAME = 'validate-vpn';
 
@@ -27,6 +36,8 @@ const RULES: readonly Rule[] = [
   literalKeys,
   identities,
   names,
+  replicas,
+  configSize,
   ignoredFields,
   secretRefs,
   policyCIDRs,

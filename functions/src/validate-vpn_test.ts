@@ -361,7 +361,7 @@ test('a prefix too long', (tt) => {
   const items = [
     {
       ...frontend(),
-      metadata: { name, namespace: 'constellation-vpn', labels: { 'app.kubernetes.io/component': 'frontend' } },
+      metadata: { name, namespace: 'constellation-vpn', labels: { 'constellation-vpn.io/component': 'frontend' } },
     },
     secret(),
   ];
@@ -371,7 +371,7 @@ test('a prefix too long', (tt) => {
 });
 test("a frontend's own site is no part of the next one's name", (tt) => {
   const { metadata } = frontend() as { metadata: object };
-  const labels = { 'app.kubernetes.io/component': 'frontend', 'constellation-vpn.io/site': 'a'.repeat(30) };
+  const labels = { 'constellation-vpn.io/component': 'frontend', 'constellation-vpn.io/site': 'a'.repeat(30) };
   const items = [{ ...frontend(), metadata: { ...metadata, name: `vpn-frontend-${'a'.repeat(30)}`, labels } }];
   tt.deepEqual(
     findings({ sites: [goodSite('b'.repeat(30), '10.1.0.0/16')] }, items).filter((line) => line.startsWith('error')),
@@ -765,3 +765,82 @@ test('items without metadata, spec or kind are foreign', onItems, [
   { kind: 'ConfigMap', metadata: null },
   { metadata: { labels: 'x' } },
 ]);
+
+// Since the first review
+
+for (const count of [2, 3])
+  test(
+    `${count} replicas`,
+    onItems,
+    [replicated(count), secret()],
+    'error StatefulSet/vpn-frontend spec.replicas: must be 1: the pods of one site would replace each other at the gateway; more sites are how the VPN scales',
+  );
+for (const count of [0, 1]) test(`${count} replicas are fine`, onItems, [replicated(count), secret()]);
+function replicated(replicas: number): Item {
+  const { spec, ...rest } = frontend() as { spec: object };
+  return { ...rest, spec: { ...spec, replicas } };
+}
+
+const sized = (bytes: number): Item => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'vpn-config', labels: { 'constellation-vpn.io/component': 'config' } },
+  data: { 'config.json': 'x'.repeat(bytes) },
+});
+test('a configuration of 250 kB', onItems, [frontend(), secret(), sized(250_000)]);
+test(
+  'a configuration of more than kubectl puts into its annotation',
+  onItems,
+  [frontend(), secret(), sized(250_001)],
+  'warning ConfigMap/vpn-config data: is 250001 bytes: kubectl apply takes that with --server-side only',
+);
+test(
+  'a configuration of more than a ConfigMap holds',
+  onItems,
+  [frontend(), secret(), sized(1_000_001)],
+  'error ConfigMap/vpn-config data: is 1000001 bytes, more than a ConfigMap can hold: summarise the peer CIDRs',
+);
+
+for (const [peer, name] of [
+  ['127.0.0.1', 'loopback'],
+  ['169.254.169.254', 'link-local'],
+  ['fe80::1', 'link-local'],
+  ['224.0.0.1', 'multicast'],
+  ['255.255.255.255', 'reserved (240.0.0.0/4)'],
+  ['0.0.0.0', 'this network (0.0.0.0/8)'],
+  ['::', 'unspecified'],
+] as const)
+  test(
+    `gateway at ${peer}`,
+    onSpec,
+    goodSpec({}, { peer }),
+    `error spec.ipsec.peer: is a ${name} address, where no gateway can be`,
+  );
+
+const excepting = (...except: string[]): Item => ({
+  apiVersion: 'networking.k8s.io/v1',
+  kind: 'NetworkPolicy',
+  metadata: { name: 'all' },
+  spec: { egress: [{ to: [{ ipBlock: { cidr: '0.0.0.0/0', except } }] }] },
+});
+test('a policy that leaves out just the peer CIDR', onItems, [frontend(), secret(), excepting('192.168.100.0/24')]);
+test(
+  'a policy that leaves out a part of it',
+  onItems,
+  [frontend(), secret(), excepting('192.168.100.0/25')],
+  "error NetworkPolicy/all spec.egress[0].to[0].ipBlock.except[0]: 192.168.100.0/25 lies in the peer CIDR 192.168.100.0/24 of the site, which Cilium then no longer sends to the tunnel: select the frontend's pods by their labels instead",
+);
+
+test(
+  'a key that YAML takes for a number',
+  onItems,
+  [frontend(), secret({}, { stringData: { psk: 1234567 } })],
+  'error Secret/vpn-psk data.psk: is no text to YAML: put it in quotes',
+);
+test(
+  "the MTU's place is where it is said",
+  onSites,
+  { mtu: 1500, sites: [goodSite('a', '10.1.0.0/16'), goodSite('b', '10.2.0.0/16', { mtu: 1450 })] },
+  'warning spec.mtu: leaves less than 100 bytes for ESP on an Ethernet path: above 1400 large packets are likely lost',
+  'warning spec.sites[1].mtu: leaves less than 100 bytes for ESP on an Ethernet path: above 1400 large packets are likely lost',
+);

@@ -64,7 +64,8 @@ export const title = (item: Loose): string => `${item.kind}/${item.metadata?.nam
 
 const labels = (component: string): object => ({
   'app.kubernetes.io/name': 'constellation-vpn',
-  'app.kubernetes.io/component': component,
+  'constellation-vpn.io/component': component,
+  ...(component === 'frontend' ? { 'constellation-vpn.io/site': '' } : {}),
 });
 
 const metadata = (name: string, component: string): object => ({

@@ -47,7 +47,8 @@ for (const name of FUNCTIONS) {
     const once = await start(name, list(literal('Zq9 a key that is long enough'), items));
     const again = await start(name, once.stdout.replace(/^results:[\s\S]*/m, ''));
     tt.is(again.stdout.replace(/^results:[\s\S]*/m, ''), once.stdout.replace(/^results:[\s\S]*/m, ''));
-    tt.not(once.stdout, '');
+    tt.deepEqual([once.exitCode, again.exitCode], [0, 0], again.stderr);
+    tt.true(once.stdout.includes('name: vpn-frontend'));
   });
 
   test(`${name}: bad input of every kind`, async (tt) => {

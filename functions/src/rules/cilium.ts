@@ -146,7 +146,8 @@ function check(config: Item, vpn: Vpn): Result[] {
     off: (key: string) => value(key) === 'false',
     families: new Set(vpn.sites.flatMap(({ peerCIDRs }) => peerCIDRs.map(familyOf))),
   };
-  return RULES.filter(({ breaks }) => breaks(values)).map(({ key, severity, message }) =>
-    about(config, severity, `data.${key}`, message),
-  );
+  return RULES.filter(({ breaks }) => breaks(values)).map(({ key, severity, message }) => ({
+    ...about(config, severity, `data.${key}`, message),
+    field: { path: `data.${key}`, ...(value(key) === '' ? {} : { currentValue: value(key) }) },
+  }));
 }

@@ -2,7 +2,7 @@
  * Network policies. A CIDR in a policy that lies in a peer CIDR breaks Cilium's steering: the same prefix loses its
  * tunnel peer, a longer one inside wins the lookup without one (cilium/cilium pkg/ipcache/metadata.go).
  */
-import { Cidr, containsCidr } from '../../model/cidr.ts';
+import { Cidr, overlaps } from '../../model/cidr.ts';
 import { problems } from '../../model/codec.ts';
 import { isRecord, type Item } from '../../model/krm.ts';
 import * as E from 'fp-ts/lib/Either.js';
@@ -12,24 +12,29 @@ import { called, type Rule } from './rule.ts';
 const KINDS = ['NetworkPolicy', 'CiliumNetworkPolicy', 'CiliumClusterwideNetworkPolicy', 'CiliumCIDRGroup'];
 
 export const policyCIDRs: Rule = ({ vpn }, items) => {
-  const ranges = vpn.sites.flatMap(({ name, peerCIDRs }) => peerCIDRs.map((cidr) => ({ name, cidr })));
-  return items
-    .filter((item) => KINDS.includes(kindOf(item)))
-    .flatMap((item) =>
-      cidrsOf(item).flatMap(({ path, cidr }) => {
-        const hit = ranges.find((range) => containsCidr(range.cidr, cidr));
-        if (hit === undefined) return [];
-        return [
-          about(
-            item,
-            'error',
-            path,
-            `${cidr} lies in the peer CIDR ${hit.cidr} of ${called(hit.name)}, which Cilium then no longer sends to the tunnel: select the frontend's pods by their labels instead`,
-          ),
-        ];
-      }),
-    );
+  const ranges = vpn.sites.flatMap(({ name, peerCIDRs }) => peerCIDRs.map((cidr) => ({ cidr, site: name })));
+  const places = new Map<Cidr, Place[]>();
+  for (const item of items.filter((candidate) => KINDS.includes(kindOf(candidate))))
+    for (const { path, cidr } of cidrsOf(item)) places.set(cidr, [...(places.get(cidr) ?? []), { item, path }]);
+  const written = [...places].map(([cidr, at]) => ({ cidr, at }));
+  return overlaps<Entry>([...ranges, ...written]).flatMap(({ inner, outer }) => {
+    if (!('at' in inner) || 'at' in outer) return [];
+    const message = `${inner.cidr} lies in the peer CIDR ${outer.cidr} of ${called(outer.site)}, which Cilium then no longer sends to the tunnel: select the frontend's pods by their labels instead`;
+    return inner.at
+      .filter(({ path }) => !(isException(path) && inner.cidr === outer.cidr))
+      .map(({ item, path }) => about(item, 'error', path, message));
+  });
 };
+
+interface Place {
+  readonly item: Item;
+  readonly path: string;
+}
+
+type Entry = { readonly cidr: Cidr } & ({ readonly site: string } | { readonly at: readonly Place[] });
+
+/** What a policy leaves out of a wider range is no prefix in Cilium's tables, but every piece of the rest is one. */
+const isException = (path: string): boolean => /\.except\[\d+\]$/.test(path);
 
 /** A CIDR as Cilium and Kubernetes take it: host bits are ignored, an address is one host. */
 function masked(text: string): Cidr | undefined {

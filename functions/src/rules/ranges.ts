@@ -19,6 +19,8 @@ const RESERVED = [
   { name: 'loopback', ranges: cidrs('127.0.0.0/8', '::1/128') },
   { name: 'link-local', ranges: cidrs('169.254.0.0/16', 'fe80::/10') },
   { name: 'multicast', ranges: cidrs('224.0.0.0/4', 'ff00::/8') },
+  { name: 'reserved (240.0.0.0/4)', ranges: cidrs('240.0.0.0/4') },
+  { name: 'unspecified', ranges: cidrs('::/128') },
 ];
 
 /** RFC 5737, 3849 and 9637: examples of documents, in use nowhere. */
@@ -138,6 +140,8 @@ export const gateways: Rule = (config) => {
           `lies in ${owner.cidr}, a peer CIDR of ${called(owner.site)}: the tunnel's own packets would go into the tunnel`,
         ),
       ];
+    const reserved = reservedName(peer);
+    if (reserved !== undefined) return [at('error', `is a ${reserved} address, where no gateway can be`)];
     const own = [...podCIDR, ...serviceCIDR].find((cidr) => containsAddress(cidr, peer));
     if (own !== undefined) return [at('error', `lies in the cluster's own range ${own}`)];
     return documented(peer) ? [at('warning', DOCUMENTATION_ADDRESS)] : [];
@@ -158,6 +162,9 @@ export const gateways: Rule = (config) => {
     found.push(inConfig(config, 'warning', 'spec.publicAddress', DOCUMENTATION_ADDRESS, publicAddress));
   return found;
 };
+
+const reservedName = (address: string): string | undefined =>
+  RESERVED.find(({ ranges }) => ranges.some((range) => containsAddress(range, address)))?.name;
 
 const DOCUMENTATION_ADDRESS = 'is an example address of documentation (RFC 5737, 3849, 9637): write the real one';
 const EXAMPLE_NAME = /(^|\.)(example(\.(com|net|org))?|test|invalid)$/;

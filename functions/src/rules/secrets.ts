@@ -8,11 +8,12 @@ import { inConfig, type Rule } from './rule.ts';
 
 export const secretRefs: Rule = (config, items) =>
   config.vpn.sites.flatMap((site) => {
+    const frontend = findComponent(items, 'StatefulSet', FRONTEND)[0];
     const bySecret = new Map<string, SecretFile[]>();
     for (const file of secretFiles(site, ''))
       if (file.secret !== '') bySecret.set(file.secret, [...(bySecret.get(file.secret) ?? []), file]);
     return [...bySecret].flatMap(([name, files]): Result[] => {
-      const secret = findSecret(items, name);
+      const secret = findSecret(items, name, frontend === undefined ? '' : namespaceOf(frontend));
       if (secret !== undefined) return [...placed(secret, items), ...files.flatMap((file) => content(secret, file))];
       if (items.some((item) => makesSecret(item, name))) return [];
       const keys = `the key${files.length === 1 ? '' : 's'} ${files.map(({ key }) => key).join(', ')}`;
@@ -47,6 +48,7 @@ function content(secret: Item, { key, path }: SecretFile): Result[] {
   const field = `data.${key}`;
   if (value.kind === 'absent')
     return [about(secret, 'error', field, `is missing: the configuration refers to the key ${key}`)];
+  if (value.kind === 'not text') return [about(secret, 'error', field, 'is no text to YAML: put it in quotes')];
   if (value.kind === 'broken') return [about(secret, 'error', field, 'is not base64: use stringData for text')];
   if (value.kind === 'encrypted') return [];
   if (value.bytes.length === 0) return [about(secret, 'error', field, 'is empty')];

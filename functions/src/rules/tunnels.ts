@@ -1,10 +1,10 @@
 /** MTU, cipher suites, identities and names. */
 import { familyOf } from '../../model/cidr.ts';
-import type { Result } from '../../model/krm.ts';
+import { get, getText, type Result } from '../../model/krm.ts';
 import { weakTokens } from '../../model/proposal.ts';
 import { FRONTEND, MAX_FRONTEND_NAME, baseName } from '../frontends.ts';
 import { literalWarnings } from '../inject-ipsec-secret.ts';
-import { findComponent } from '../items.ts';
+import { about, findComponent } from '../items.ts';
 import { called, inConfig, type Rule } from './rule.ts';
 
 /** RFC 8200, 5: no IPv6 link may have less. */
@@ -14,7 +14,7 @@ const HIGH_MTU = 1400;
 export const mtu: Rule = (config) =>
   config.vpn.sites.flatMap(({ name, mtu: bytes, peerCIDRs }): Result[] => {
     if (bytes === null) return [];
-    const path = `${config.paths.site(name)}.mtu`;
+    const path = config.paths.mtu(name);
     if (bytes < MIN_IPV6_MTU && peerCIDRs.some((cidr) => familyOf(cidr) === 6))
       return [
         inConfig(
@@ -109,6 +109,39 @@ export const names: Rule = (config, items) => {
     ];
   });
 };
+
+/** Several pods of one site would be one IKE identity at several addresses. */
+export const replicas: Rule = (_config, items) =>
+  findComponent(items, 'StatefulSet', FRONTEND).flatMap((item): Result[] => {
+    const count = get(item, 'spec', 'replicas');
+    return count === undefined || count === 0 || count === 1
+      ? []
+      : [
+          about(
+            item,
+            'error',
+            'spec.replicas',
+            'must be 1: the pods of one site would replace each other at the gateway; more sites are how the VPN scales',
+          ),
+        ];
+  });
+
+/** Bytes that etcd and the API server take for one object, less what is around the configuration; and kubectl's for its annotation. */
+const MAX_CONFIG_BYTES = 1_000_000;
+const CLIENT_SIDE_BYTES = 250_000;
+
+/** What the agents read has to fit into a ConfigMap. */
+export const configSize: Rule = (_config, items) =>
+  findComponent(items, 'ConfigMap', 'config').flatMap((item): Result[] => {
+    const bytes = Buffer.byteLength(getText(item, 'data', 'config.json') ?? '');
+    if (bytes > MAX_CONFIG_BYTES)
+      return [
+        about(item, 'error', 'data', `is ${bytes} bytes, more than a ConfigMap can hold: summarise the peer CIDRs`),
+      ];
+    return bytes > CLIENT_SIDE_BYTES
+      ? [about(item, 'warning', 'data', `is ${bytes} bytes: kubectl apply takes that with --server-side only`)]
+      : [];
+  });
 
 export const ignoredFields: Rule = (config) =>
   config.vpn.ignored.map((key) =>
