@@ -18,7 +18,7 @@ test('empty', faults, '', 'is empty');
 test('comments only', faults, '# values\n', 'is empty');
 test('null', faults, 'null\n', 'is empty');
 test('a list', faults, '- peerCIDRs\n', `holds a list; ${map}`);
-test('text', faults, 'peerCIDRs', `holds a string; ${map}`);
+test('text', faults, 'peerCIDRs', `holds text; ${map}`);
 test('two documents', faults, 'mtu: 1\n---\nmtu: 2\n', "holds 2 YAML documents; the chart's values are one");
 test(
   'indentation',
@@ -114,7 +114,7 @@ test(
   refuses,
   { ...minimal, peerCIDRs: '172.16.0.0/16' },
   {
-    peerCIDRs: 'expected a list, found a string',
+    peerCIDRs: 'expected a list, found text',
   },
 );
 test('a quoted mtu', refuses, { ...minimal, mtu: '1300' }, { mtu: 'expected a number; remove the quotes' });

@@ -268,12 +268,18 @@ test(
 );
 
 test('no way to authenticate', complains, short({}, { pskSecretRef: null }), `spec.ipsec: ${WAYS} none`);
-test('two ways', complains, short({}, { psk: 'gIq0kB5r3mR0o8kq2t1yBw9x' }), `spec.ipsec: ${WAYS} psk and pskSecretRef`);
+const NULL_HINT = '(in an overlay set the one of the default configuration to null)';
+test(
+  'two ways',
+  complains,
+  short({}, { psk: 'gIq0kB5r3mR0o8kq2t1yBw9x' }),
+  `spec.ipsec: ${WAYS} psk and pskSecretRef ${NULL_HINT}`,
+);
 test(
   'three ways',
   complains,
   { sites: [site({}, { psk: 'gIq0kB5r3mR0o8kq2t1yBw9x', certificate: { secretRef: { name: 'tls' } } })] },
-  `spec.sites[0].ipsec: ${WAYS} psk and pskSecretRef and certificate`,
+  `spec.sites[0].ipsec: ${WAYS} psk and pskSecretRef and certificate ${NULL_HINT}`,
 );
 test(
   'two identities',

@@ -45,7 +45,14 @@ test('in place: the first rendering changes what the functions own, the second n
   const changed = [...new Set([...before.keys(), ...after.keys()])].filter(
     (name) => before.get(name) !== after.get(name),
   );
-  t.deepEqual(changed, ['base/config.yaml', 'base/frontend.yaml', 'base/unrendered-manifests.yaml']);
+  t.deepEqual(changed, [
+    'base/cilium/cilium-agent.yaml',
+    'base/cilium/cilium-config.yaml',
+    'base/cilium/unrendered-manifests.yaml',
+    'base/config.yaml',
+    'base/frontend.yaml',
+    'base/unrendered-manifests.yaml',
+  ]);
   t.false(after.has('base/unrendered-manifests.yaml'));
   const second = await pkg.render();
   t.is(second.exitCode, 0, second.stderr);
