@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import * as esbuild from 'esbuild';
 import { execa } from 'execa';
 import { FUNCTIONS } from '../scripts/build.ts';
 import { findTool } from '../scripts/tools.ts';
@@ -129,11 +130,27 @@ console.log(
 );
 
 const small = resourceList(base, 20, 1);
+
+/** What any function pays that reads its input with js-yaml: bundled as ours are, it reads, parses and does nothing. */
+const YAML_ONLY = join(folder, 'yaml-only.cjs');
+await esbuild.build({
+  stdin: {
+    contents: "import { load } from 'js-yaml'; import { readFileSync } from 'node:fs'; load(readFileSync(0, 'utf8'));",
+    resolveDir: ROOT,
+  },
+  bundle: true,
+  minify: true,
+  platform: 'node',
+  target: 'node18',
+  mainFields: ['module', 'main'],
+  outfile: YAML_ONLY,
+});
 const dist = (name: string): string => join(ROOT, 'functions/dist', name);
 const processes = measure(
   values.node,
   Object.fromEntries([
     ['empty Node process', { script: EMPTY, input: small }],
+    ['js-yaml reading the same input', { script: YAML_ONLY, input: small }],
     ...FUNCTIONS.map((name) => [name, { script: dist(name), input: small }]),
   ]) as Record<string, Case>,
   rounds,
