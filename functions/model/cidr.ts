@@ -108,12 +108,15 @@ export function sortCidrs(cidrs: readonly Cidr[]): Cidr[] {
     .map(({ cidr }) => cidr);
 }
 
+/** The prefix of one address alone; undefined for what is no address. */
+export function hostCidr(address: string): Cidr | undefined {
+  const canonical = canonicalAddress(address);
+  return canonical === undefined ? undefined : (`${canonical}/${canonical.includes(':') ? 128 : 32}` as Cidr);
+}
+
 export function containsAddress(cidr: Cidr, address: string): boolean {
-  const parsed = parseAddress(address);
-  if (parsed === undefined) return false;
-  const bytes = hex(parsed.toByteArray());
-  const { family, first, last } = rangeOf(cidr);
-  return (parsed.kind() === 'ipv4') === (family === 4) && first <= bytes && bytes <= last;
+  const host = hostCidr(address);
+  return host !== undefined && containsCidr(cidr, host);
 }
 
 /** True where every address of `inner` is one of `outer`. */

@@ -4,11 +4,13 @@ import {
   containsAddress,
   containsCidr,
   familyOf,
+  hostCidr,
   overlaps,
   parseAddress,
   prefixLength,
 } from '../../model/cidr.ts';
 import type { Result } from '../../model/krm.ts';
+import type { Site } from '../../model/vpn.ts';
 import { called, inConfig, type Rule } from './rule.ts';
 
 const cidrs = (...texts: string[]): Cidr[] => texts as Cidr[];
@@ -123,8 +125,11 @@ export const count: Rule = (config) => {
 /** The gateways' own addresses stay outside of what goes through the tunnels. */
 export const gateways: Rule = (config) => {
   const { sites, podCIDR, serviceCIDR, publicAddress } = config.vpn;
-  const owners = sites.flatMap((site) => site.peerCIDRs.map((cidr) => ({ site: site.name, cidr })));
-  const inside = (address: string) => owners.find(({ cidr }) => containsAddress(cidr, address));
+  const owners = ownersOf(
+    [...sites.map(({ ipsec }) => ipsec.peer), ...(publicAddress === undefined ? [] : [publicAddress])],
+    sites,
+  );
+  const inside = (address: string) => owners.get(hostCidr(address));
   const found = sites.flatMap(({ name, ipsec: { peer } }): Result[] => {
     const at = (severity: 'error' | 'warning', message: string) =>
       inConfig(config, severity, `${config.paths.site(name)}.ipsec.peer`, message, peer);
@@ -162,6 +167,21 @@ export const gateways: Rule = (config) => {
     found.push(inConfig(config, 'warning', 'spec.publicAddress', DOCUMENTATION_ADDRESS, publicAddress));
   return found;
 };
+
+/** For each address that lies in a peer CIDR, as a prefix: that CIDR and its site. */
+function ownersOf(addresses: readonly string[], sites: readonly Site[]): ReadonlyMap<Cidr | undefined, Owner> {
+  const hosts = [...new Set(addresses.map(hostCidr))].filter((host) => host !== undefined);
+  const ranges = sites.flatMap(({ name, peerCIDRs }) => peerCIDRs.map((cidr) => ({ cidr, site: name })));
+  const found = overlaps<{ cidr: Cidr } | Owner>([...ranges, ...hosts.map((cidr) => ({ cidr }))]);
+  return new Map(
+    found.flatMap(({ inner, outer }) => (!('site' in inner) && 'site' in outer ? [[inner.cidr, outer]] : [])),
+  );
+}
+
+interface Owner {
+  readonly cidr: Cidr;
+  readonly site: string;
+}
 
 const reservedName = (address: string): string | undefined =>
   RESERVED.find(({ ranges }) => ranges.some((range) => containsAddress(range, address)))?.name;
