@@ -188,3 +188,18 @@ test('a reader that stops early: one line, no stack trace', async (tt) => {
   tt.notRegex(stderr, /\n +at /);
   tt.regex(stderr, /^\[error\] stdout: EPIPE: broken pipe, write$/m);
 });
+
+test('stdin that another process made non-blocking, and that is empty at first', async (tt) => {
+  // To open its stdin, Node sets O_NONBLOCK on the pipe, which the function then inherits.
+  const parent = `process.stdin; require('child_process').spawn(${JSON.stringify(
+    join(import.meta.dirname, '../../functions/dist/validate-vpn'),
+  )}, { stdio: 'inherit' })`;
+  const child = execa(process.execPath, ['--eval', parent], { reject: false });
+  const input = list(goodSpec());
+  child.stdin.write(input.slice(0, 100));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  child.stdin.end(input.slice(100));
+  const { stdout, stderr } = await child;
+  tt.false(stderr.includes('EAGAIN'), stderr);
+  tt.regex(stdout, /kind: ResourceList/);
+});
