@@ -55,8 +55,9 @@ export function injectIpsecSecret(items: readonly Item[], config: Config): Outco
   const kept = items.flatMap((item) => {
     if (!made.includes(item)) return [replaced.get(item) ?? item];
     const literal = secrets.find((secret) => nameOf(secret) === nameOf(item));
+    if (literal !== undefined) return [literal];
     // one that was made of a literal key before and is now referred to is the only place that has the key
-    return [literal ?? (referred.some((name) => isCalled(item, name)) ? item : [])].flat();
+    return referred.some((name) => isCalled(item, name)) ? [item] : [];
   });
   const added = secrets.filter((secret) => !kept.includes(secret));
   return { items: markRendered([...kept, ...added], NAME), results };
