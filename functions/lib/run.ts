@@ -132,7 +132,7 @@ export async function main(fn: KrmFunction): Promise<void> {
 }
 
 /*
- * Node's own streams would be a fifth of a function's run time: they load its network modules. So the descriptors are
+ * Node's own streams load its network modules, which every start of a function would pay for. So the descriptors are
  * used in place, and a stream only takes over where another process made a pipe non-blocking and it answers EAGAIN.
  */
 

@@ -49,6 +49,9 @@ export function injectPeerCidrs(items: readonly Item[], { vpn }: Config): Outcom
       ...services.results,
       ...budgets.results,
       ...(config.length === 0 ? [missingComponent('ConfigMap', 'config')] : []),
+      ...(findComponent(items, 'Role', 'endpoint-sync').length === 0
+        ? [missingComponent('Role', 'endpoint-sync')]
+        : []),
     ],
   };
 }

@@ -301,6 +301,7 @@ test('no StatefulSet', lacking, 'StatefulSet', missing('StatefulSet', 'frontend'
 test('no Service', lacking, 'Service', missing('Service', 'frontend'));
 test('no PodDisruptionBudget', lacking, 'PodDisruptionBudget', missing('PodDisruptionBudget', 'frontend'));
 test('no ConfigMap', lacking, 'ConfigMap', missing('ConfigMap', 'config'));
+test('no Role', lacking, 'Role', missing('Role', 'endpoint-sync'));
 
 test('nothing of base/: every missing object in one run', (tt) => {
   tt.deepEqual(injectPeerCidrs([], configOf(goodSpec())).results.map(said), [
@@ -308,6 +309,7 @@ test('nothing of base/: every missing object in one run', (tt) => {
     missing('Service', 'frontend'),
     missing('PodDisruptionBudget', 'frontend'),
     missing('ConfigMap', 'config'),
+    missing('Role', 'endpoint-sync'),
   ]);
 });
 
