@@ -1,8 +1,9 @@
 /**
- * Finds the command-line tools that rendering and its tests call, and builds one that isn't there.
+ * Finds the command-line tools that rendering and the tests call, and builds one that isn't there.
  *
- * Looked at, in this order: $KUSTOMIZE (or $KPT, $KUBECTL_VALIDATE), PATH, the cache folder, and at last Go, which builds
- * the version pinned in test/tools/<tool>/go.mod into the cache folder.
+ * Looked at, in this order: the tool's own variable ($KUSTOMIZE, $KUBE_APISERVER, …), $KUBEBUILDER_ASSETS (only for what
+ * setup-envtest puts there: kube-apiserver, etcd, kubectl), PATH, the cache folder, and at last Go, which builds the
+ * version pinned in test/tools/<folder>/go.mod into the cache folder.
  */
 import { randomUUID } from 'node:crypto';
 import { access, constants, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
@@ -10,14 +11,14 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { execa } from 'execa';
 
-export type ToolName = 'kustomize' | 'kpt' | 'kubectl-validate';
+export type ToolName = 'kustomize' | 'kpt' | 'kubectl-validate' | 'kube-apiserver' | 'etcd' | 'kubectl';
 
 export interface Tool {
   /** Absolute path of the executable. */
   path: string;
   /** Without a leading v, or 'unknown' where the tool can't tell (kubectl-validate). */
   version: string;
-  /** Where it came from: the variable ('$KUSTOMIZE'), 'PATH', 'cache' or 'go build'. */
+  /** Where it came from: the variable ('$KUSTOMIZE', '$KUBEBUILDER_ASSETS'), 'PATH', 'cache' or 'go build'. */
   origin: string;
 }
 
@@ -25,7 +26,7 @@ export interface Deps {
   env: NodeJS.ProcessEnv;
   /** Takes one line of progress. */
   log: (line: string) => void;
-  /** Folder with <tool>/go.mod for every tool. */
+  /** Folder with <folder>/go.mod for every tool. */
   modules: string;
   /** Milliseconds between two lines of progress during a build. */
   tickMs: number;
@@ -38,8 +39,18 @@ export class ToolMissing extends Error {
 
 interface Wanted {
   variable: string;
+  /** setup-envtest downloads it, so it may be in the folder that $KUBEBUILDER_ASSETS names. */
+  envtest?: boolean;
+  /** Where its go.mod is, below test/tools. The tool's name where left out; tools of one module share a folder. */
+  folder?: string;
   /** Go module that holds the tool; its version in go.mod is the pinned one. */
   module: string;
+  /** Go package to build. Where left out, the one that the tool directive of go.mod names. */
+  package?: string;
+  /** Flags for Go's linker, from the pinned version: for a tool that otherwise wouldn't know its version. */
+  ldflags?: (pinned: string) => readonly string[];
+  /** How long the build takes, where that is worth a warning. */
+  takes?: string;
   /** Arguments that make a working tool exit with 0, and print its version where a minimum is asked for. */
   probe: readonly string[];
   minimum?: string;
@@ -68,7 +79,56 @@ const wanted: Record<ToolName, Wanted> = {
     probe: ['--help'],
     install: 'https://github.com/kubernetes-sigs/kubectl-validate',
   },
+  'kube-apiserver': {
+    variable: 'KUBE_APISERVER',
+    envtest: true,
+    ...kubernetes('kube-apiserver'),
+    takes: 'about 5 minutes on two cores',
+    probe: ['--version'],
+    minimum: '1.30.0',
+    install: 'https://kubernetes.io/releases/download/#binaries',
+  },
+  etcd: {
+    variable: 'ETCD',
+    envtest: true,
+    module: 'go.etcd.io/etcd/server/v3',
+    probe: ['--version'],
+    minimum: '3.4.0',
+    install: 'https://etcd.io/docs/latest/install/',
+  },
+  kubectl: {
+    variable: 'KUBECTL',
+    envtest: true,
+    ...kubernetes('kubectl'),
+    // --client: without it kubectl asks a cluster for its version, too.
+    probe: ['version', '--client'],
+    minimum: '1.30.0',
+    install: 'https://kubernetes.io/docs/tasks/tools/#kubectl',
+  },
 };
+
+/** A program of Kubernetes' own repository: they are all built from one module. */
+function kubernetes(program: string): Pick<Wanted, 'folder' | 'module' | 'package' | 'ldflags'> {
+  return {
+    folder: 'kubernetes',
+    module: 'k8s.io/kubernetes',
+    package: `k8s.io/kubernetes/cmd/${program}`,
+    ldflags: kubernetesVersionFlags,
+  };
+}
+
+/**
+ * v1.34.4 as what --version, the API's /version and the User-Agent say. Without these flags they say v0.0.0-master+….
+ * The variables: https://github.com/kubernetes/kubernetes/blob/v1.34.4/hack/lib/version.sh
+ */
+export function kubernetesVersionFlags(pinned: string): string[] {
+  const [major = '', minor = ''] = pinned.slice(1).split('.');
+  return ['k8s.io/component-base/version', 'k8s.io/client-go/pkg/version'].flatMap((variables) => [
+    `-X ${variables}.gitVersion=${pinned}`,
+    `-X ${variables}.gitMajor=${major}`,
+    `-X ${variables}.gitMinor=${minor}`,
+  ]);
+}
 
 const probeTimeoutMs = 30_000;
 /** Lines of Go's output that are shown when a build fails. */
@@ -81,12 +141,14 @@ const defaults: Deps = {
   tickMs: 10_000,
 };
 
-/** Throws ToolMissing when there is none and none can be built, or when the variable names an unusable one. */
+/** Throws ToolMissing when there is none and none can be built, or when a variable names an unusable one. */
 export async function findTool(name: ToolName, overrides: Partial<Deps> = {}): Promise<Tool> {
   const deps = { ...defaults, ...overrides };
-  const { variable } = wanted[name];
+  const { variable, envtest } = wanted[name];
   const chosen = deps.env[variable];
   if (chosen) return findChosen(name, chosen, deps);
+  const assets = deps.env.KUBEBUILDER_ASSETS;
+  if (envtest && assets) return findAsset(name, assets, deps);
 
   const passedOver: string[] = [];
   for (const path of await findOnPath(name, deps.env.PATH)) {
@@ -105,16 +167,31 @@ async function findChosen(name: ToolName, chosen: string, { env }: Deps): Promis
     ? resolve(env.INIT_CWD ?? process.cwd(), chosen)
     : (await findOnPath(chosen, env.PATH))[0];
   if (path === undefined) throw new ToolMissing(`$${variable} is ${chosen}, which is not on PATH.`);
+  return useNamed(name, path, { variable, chosen }, env);
+}
+
+async function findAsset(name: ToolName, assets: string, { env }: Deps): Promise<Tool> {
+  const path = join(resolve(env.INIT_CWD ?? process.cwd(), assets), name);
+  return useNamed(name, path, { variable: 'KUBEBUILDER_ASSETS', chosen: assets }, env);
+}
+
+async function useNamed(
+  name: ToolName,
+  path: string,
+  by: { variable: string; chosen: string },
+  env: NodeJS.ProcessEnv,
+): Promise<Tool> {
   const found = await probe(name, path, env);
   if ('fault' in found) {
-    throw new ToolMissing(`$${variable} is ${chosen}, which can't be used: ${path} ${found.fault}.`);
+    throw new ToolMissing(`$${by.variable} is ${by.chosen}, which can't be used: ${path} ${found.fault}.`);
   }
-  return { path, version: found.version, origin: `$${variable}` };
+  return { path, version: found.version, origin: `$${by.variable}` };
 }
 
 async function findPinned(name: ToolName, passedOver: readonly string[], deps: Deps): Promise<Tool> {
-  const source = join(deps.modules, name);
-  const pinned = pinnedVersion(await readFile(join(source, 'go.mod'), 'utf8'), wanted[name].module);
+  const { folder = name, module } = wanted[name];
+  const source = join(deps.modules, folder);
+  const pinned = pinnedVersion(await readFile(join(source, 'go.mod'), 'utf8'), module);
   const path = join(cacheFolder(deps.env), 'tools', `${name}-${pinned}`);
   const tool = { path, version: pinned.slice(1) };
   const missing = (cached: string, go: GoFailure) =>
@@ -159,16 +236,18 @@ async function build(
     return { reason: `the cache folder can't be made: ${(error as Error).message}` };
   }
 
+  const { package: target = 'tool', ldflags, takes = 'may take minutes' } = wanted[name];
+  const linker = ['-s -w', ...(ldflags?.(pinned) ?? [])].join(' ');
   const unfinished = `${path}.${randomUUID()}`;
   const started = performance.now();
   const seconds = () => Math.round((performance.now() - started) / 1000);
-  log(`${name}: not found, building ${pinned} with Go into ${dirname(path)} (may take minutes, once)`);
+  log(`${name}: not found, building ${pinned} with Go into ${dirname(path)} (${takes}, once)`);
   const ticker = setInterval(() => log(`${name}: building for ${seconds()} s`), tickMs);
   try {
-    // `tool` is the package that the tool directive of go.mod names.
+    // The package 'tool' is the one that the tool directive of go.mod names.
     const result = await execa(
       go,
-      ['build', '-mod=readonly', '-trimpath', '-ldflags', '-s -w', '-o', unfinished, 'tool'],
+      ['build', '-mod=readonly', '-trimpath', '-ldflags', linker, '-o', unfinished, target],
       {
         cwd: source,
         // A go.work further up and another target than this machine would break the build.
@@ -274,15 +353,17 @@ export interface Search {
 }
 
 export function missingMessage({ name, pinned, passedOver, path, cached, reason, output }: Search): string {
-  const { variable, minimum, install } = wanted[name];
+  const { variable, envtest, minimum, install } = wanted[name];
   return [
     `${name}${minimum ? ` ${minimum} or newer` : ''} was not found:`,
     `  $${variable} is not set`,
+    ...(envtest ? ['  $KUBEBUILDER_ASSETS is not set'] : []),
     `  PATH has none${passedOver.length > 0 ? ` that can be used: ${passedOver.join('; ')}` : ''}`,
     `  ${path} ${cached}`,
     `  building ${pinned} didn't work: ${reason}`,
     'Any one of these helps:',
     `  set ${variable}=/path/to/${name}`,
+    ...(envtest ? [`  set KUBEBUILDER_ASSETS=/folder/with/${name}, as setup-envtest makes it`] : []),
     `  install ${name} so that it is on PATH: ${install}`,
     `  install Go, which then downloads and builds ${name} ${pinned} at the next run: https://go.dev/doc/install`,
     ...(output ? ['Go said:', indent(lastLines(output, goLines))] : []),

@@ -7,6 +7,7 @@ import {
   checkVersion,
   compareVersions,
   findTool,
+  kubernetesVersionFlags,
   missingMessage,
   parseVersion,
   pinnedVersion,
@@ -18,6 +19,14 @@ const parsed = test.macro((tt, text: string, version: string | undefined) => tt.
 test('kustomize 5', parsed, 'v5.8.2\n', '5.8.2');
 test('kustomize 4', parsed, '{Version:kustomize/v4.5.7 GitCommit:56d82a8 BuildDate:2022-08-02T16:35:54Z}', '4.5.7');
 test('kpt', parsed, '1.0.0-beta.56\n', '1.0.0-beta.56');
+test('kube-apiserver', parsed, 'Kubernetes v1.34.4\n', '1.34.4');
+test('kubectl', parsed, 'Client Version: v1.34.4\nKustomize Version: v5.7.1\n', '1.34.4');
+test(
+  'etcd',
+  parsed,
+  'etcd Version: 3.6.8\nGit SHA: Not provided\nGo Version: go1.26.8\nGo OS/Arch: linux/amd64\n',
+  '3.6.8',
+);
 test('kustomize from a checkout', parsed, '(devel)\n', undefined);
 test('kpt from `go install`', parsed, 'unknown\n', undefined);
 
@@ -77,8 +86,44 @@ ${Array.from({ length: 15 }, (_, i) => `  line ${i + 6}`).join('\n')}`,
   );
 });
 
+test('message for what setup-envtest has', (tt) => {
+  const message = missingMessage({
+    name: 'etcd',
+    pinned: 'v3.6.8',
+    passedOver: [],
+    path: '/c/tools/etcd-v3.6.8',
+    cached: 'is not there',
+    reason: 'go is not on PATH',
+  });
+  tt.is(
+    message,
+    `etcd 3.4.0 or newer was not found:
+  $ETCD is not set
+  $KUBEBUILDER_ASSETS is not set
+  PATH has none
+  /c/tools/etcd-v3.6.8 is not there
+  building v3.6.8 didn't work: go is not on PATH
+Any one of these helps:
+  set ETCD=/path/to/etcd
+  set KUBEBUILDER_ASSETS=/folder/with/etcd, as setup-envtest makes it
+  install etcd so that it is on PATH: https://etcd.io/docs/latest/install/
+  install Go, which then downloads and builds etcd v3.6.8 at the next run: https://go.dev/doc/install`,
+  );
+});
+
+test('Kubernetes: the version for the linker', (tt) => {
+  tt.deepEqual(kubernetesVersionFlags('v1.34.4'), [
+    '-X k8s.io/component-base/version.gitVersion=v1.34.4',
+    '-X k8s.io/component-base/version.gitMajor=1',
+    '-X k8s.io/component-base/version.gitMinor=34',
+    '-X k8s.io/client-go/pkg/version.gitVersion=v1.34.4',
+    '-X k8s.io/client-go/pkg/version.gitMajor=1',
+    '-X k8s.io/client-go/pkg/version.gitMinor=34',
+  ]);
+});
+
 // Lookup, among shell scripts that stand in for the tools and for Go. `~` is a folder of the test's own; ~/bin and ~/more
-// are on PATH, ~/go/kustomize/go.mod pins v5.8.2.
+// are on PATH, ~/go/<folder>/go.mod pins kustomize v5.8.2, Kubernetes v1.34.4 and etcd v3.6.8.
 
 const prints = (output: string) => `echo '${output}'`;
 const fails = (output: string) => `echo '${output}' >&2; exit 1`;
@@ -105,6 +150,8 @@ async function prepare(tt: ExecutionContext, { scripts, env = {} }: Case) {
   const modules = {
     kustomize: 'sigs.k8s.io/kustomize/kustomize/v5 v5.8.2',
     'kubectl-validate': 'sigs.k8s.io/kubectl-validate v0.0.4',
+    kubernetes: 'k8s.io/kubernetes v1.34.4',
+    etcd: 'go.etcd.io/etcd/server/v3 v3.6.8',
   };
   for (const [name, required] of Object.entries(modules)) {
     await mkdir(join(home, 'go', name), { recursive: true });
@@ -221,6 +268,87 @@ test(
   'cache 0.0.4 ~/cache/tools/kubectl-validate-v0.0.4',
 );
 
+const envtest = (env: NodeJS.ProcessEnv): Case => ({
+  name: 'etcd',
+  scripts: {
+    'own/etcd': prints('3.4.1'),
+    'assets/etcd': prints('3.4.2'),
+    'bin/etcd': prints('3.4.3'),
+    'assets/kustomize': prints('v5.9.9'),
+    'bin/kustomize': prints('v5.2.2'),
+  },
+  env,
+});
+const assets = { KUBEBUILDER_ASSETS: '~/assets' };
+test(
+  '$KUBEBUILDER_ASSETS after the own variable',
+  finds,
+  envtest({ ...assets, ETCD: '~/own/etcd' }),
+  '$ETCD 3.4.1 ~/own/etcd',
+);
+test('$KUBEBUILDER_ASSETS before PATH', finds, envtest(assets), '$KUBEBUILDER_ASSETS 3.4.2 ~/assets/etcd');
+test(
+  '$KUBEBUILDER_ASSETS, relative',
+  finds,
+  envtest({ KUBEBUILDER_ASSETS: 'assets' }),
+  '$KUBEBUILDER_ASSETS 3.4.2 ~/assets/etcd',
+);
+test('$KUBEBUILDER_ASSETS, empty', finds, envtest({ KUBEBUILDER_ASSETS: '' }), 'PATH 3.4.3 ~/bin/etcd');
+test(
+  '$KUBEBUILDER_ASSETS is not for kustomize',
+  finds,
+  { ...envtest(assets), name: 'kustomize' },
+  'PATH 5.2.2 ~/bin/kustomize',
+);
+test(
+  '$KUBEBUILDER_ASSETS, no such file',
+  refuses,
+  { ...envtest(assets), name: 'kubectl' },
+  /^\$KUBEBUILDER_ASSETS is ~\/assets, which can't be used: ~\/assets\/kubectl doesn't run \(.*ENOENT.*\)\.$/,
+);
+test(
+  '$KUBEBUILDER_ASSETS, too old',
+  refuses,
+  {
+    name: 'kube-apiserver',
+    scripts: {
+      'assets/kube-apiserver': prints('Kubernetes v1.29.9'),
+      'bin/kube-apiserver': prints('Kubernetes v1.34.4'),
+    },
+    env: assets,
+  },
+  "$KUBEBUILDER_ASSETS is ~/assets, which can't be used: ~/assets/kube-apiserver is version 1.29.9, older than 1.30.0.",
+);
+test(
+  'an old etcd on PATH is passed over',
+  finds,
+  { name: 'etcd', scripts: { 'bin/etcd': prints('etcd Version: 3.3.27'), 'more/etcd': prints('etcd Version: 3.4.0') } },
+  'PATH 3.4.0 ~/more/etcd',
+  ['etcd: passed over, ~/bin/etcd is version 3.3.27, older than 3.4.0'],
+);
+test(
+  'etcd in the cache',
+  finds,
+  { name: 'etcd', scripts: { 'cache/tools/etcd-v3.6.8': prints('etcd Version: 3.6.8') } },
+  'cache 3.6.8 ~/cache/tools/etcd-v3.6.8',
+);
+test(
+  'kubectl is not asked for the version of a cluster',
+  finds,
+  { name: 'kubectl', scripts: { 'bin/kubectl': `[ "$*" = 'version --client' ] && echo 'Client Version: v1.30.0'` } },
+  'PATH 1.30.0 ~/bin/kubectl',
+);
+test(
+  'one of several tools of a module',
+  finds,
+  { name: 'kube-apiserver', scripts: { 'bin/go': goThatBuilds('echo Kubernetes v1.34.4') } },
+  'go build 1.34.4 ~/cache/tools/kube-apiserver-v1.34.4',
+  [
+    'kube-apiserver: not found, building v1.34.4 with Go into ~/cache/tools (about 5 minutes on two cores, once)',
+    'kube-apiserver: built in N s',
+  ],
+);
+
 const chosen = (body: string, KUSTOMIZE: string): Case => ({
   scripts: { 'own/kustomize': body, 'bin/kustomize': prints('v5.2.2') },
   env: { KUSTOMIZE },
@@ -316,11 +444,25 @@ test('Go is told nothing by the caller that would change the build', async (tt) 
   );
 });
 
+test('Go is told the folder, the package and the version of one of several tools', async (tt) => {
+  const { deps, short } = await prepare(tt, { scripts: { 'bin/go': 'echo "$(pwd) $*" >&2; exit 1' } });
+  const { message } = await tt.throwsAsync(findTool('kubectl', deps), { instanceOf: ToolMissing });
+  tt.regex(
+    short(message),
+    /\n {2}~\/go\/kubernetes build .* -ldflags -s -w -X \S+\.gitVersion=v1\.34\.4 .* -o \S+ k8s\.io\/kubernetes\/cmd\/kubectl$/,
+  );
+});
+
+const goModOf = (folder: string) => readFile(new URL(`../test/tools/${folder}/go.mod`, import.meta.url), 'utf8');
 const pins = test.macro(async (tt, name: ToolName, module: string) => {
-  const goMod = await readFile(new URL(`../test/tools/${name}/go.mod`, import.meta.url), 'utf8');
+  const goMod = await goModOf(name);
   tt.truthy(parseVersion(pinnedVersion(goMod, module)));
   tt.regex(goMod, /^tool /m, '`go build tool` needs a tool directive');
 });
 test('kustomize is pinned', pins, 'kustomize', 'sigs.k8s.io/kustomize/kustomize/v5');
 test('kpt is pinned', pins, 'kpt', 'github.com/kptdev/kpt');
 test('kubectl-validate is pinned', pins, 'kubectl-validate', 'sigs.k8s.io/kubectl-validate');
+test('etcd is pinned', pins, 'etcd', 'go.etcd.io/etcd/server/v3');
+test('Kubernetes is pinned', async (tt) => {
+  tt.truthy(parseVersion(pinnedVersion(await goModOf('kubernetes'), 'k8s.io/kubernetes')));
+});
