@@ -39,9 +39,32 @@ module.exports = {
       to: { path: '^(agents|bench|cli|scripts|test)/' },
     },
     {
-      name: 'only-tests-import-test',
+      name: 'agents-know-the-model-only',
+      comment: 'Of what runs at render time an agent shares the vocabulary, no function and no runner.',
       severity: 'error',
-      from: { pathNot: [TEST, '^test/'] },
+      from: { path: '^agents/', pathNot: TEST },
+      to: { path: ['^functions/(src|lib|schema)/', '^(bench|cli|scripts)/'] },
+    },
+    {
+      name: 'agents-know-not-each-other',
+      comment: 'What two of them need is in agents/lib.',
+      severity: 'error',
+      from: { path: '^agents/([^/]+)/' },
+      to: { path: '^agents/', pathNot: '^agents/($1|lib)/' },
+    },
+    {
+      name: 'only-agents-lib-touches-the-world',
+      comment: 'Sockets, processes and the Kubernetes client have one door each.',
+      severity: 'error',
+      from: { path: '^agents/', pathNot: [TEST, '^agents/lib/'] },
+      to: {
+        path: ['^(node:)?(child_process|dgram|fs|fs/promises|http|http2|https|net|tls)$', '/node_modules/@kubernetes/'],
+      },
+    },
+    {
+      name: 'only-tests-and-benchmarks-import-test',
+      severity: 'error',
+      from: { pathNot: [TEST, '^(test|bench)/'] },
       to: { path: '^test/' },
     },
     {
@@ -54,7 +77,7 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '^functions/dist/' },
+    exclude: { path: '^(functions|agents)/dist/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

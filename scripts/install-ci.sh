@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the image tests need, and of these only the missing ones.
+# Installs the Debian packages that the tests need, and of these only the missing ones.
 # For CI and throw-away machines: it wants root and apt-get, and asks nothing.
 set -eu
 
@@ -7,6 +7,8 @@ missing=
 need() { # PATH-OR-COMMAND PACKAGE
   command -v "$1" >/dev/null || test -e "$1" || missing="$missing $2"
 }
+need openssl openssl       # makes certificates for the unit tests of the Kubernetes client
+need setpriv util-linux    # ends etcd and kube-apiserver with the test that started them
 need podman podman         # runs the image; kpt and kustomize call it
 need buildah buildah       # builds it, and needs no container for that
 need runc runc             # the runtime that scripts/container-setup.ts names

@@ -13,8 +13,12 @@ async function cruise(file: string, text: string): Promise<{ exitCode: number | 
     'functions/model',
     'functions/lib',
     'functions/src',
+    'agents',
     'scripts',
+    'test/api',
+    'test/control-plane',
     'test/functions',
+    'test/render',
     'test/run.ts',
     'tsconfig.json',
     'package.json',
@@ -26,7 +30,7 @@ async function cruise(file: string, text: string): Promise<{ exitCode: number | 
   await writeFile(join(folder, file), text);
   const { exitCode, stdout, stderr } = await execa(
     join(ROOT, 'node_modules/.bin/depcruise'),
-    ['functions', 'scripts', 'test'],
+    ['functions', 'agents', 'scripts', 'test'],
     { cwd: folder, reject: false },
   );
   await rm(folder, { recursive: true });
@@ -87,7 +91,41 @@ test(
   'functions/lib/bad.ts',
   "import { FUNCTIONS } from '../../scripts/build.ts';\nexport const x = FUNCTIONS;\n",
 );
-test('scripts: nothing of test', broken, 'only-tests-import-test', 'scripts/bad.ts', "import '../test/run.ts';\n");
+test(
+  'agents: no function',
+  broken,
+  'agents-know-the-model-only',
+  'agents/lib/bad.ts',
+  "import { NAME } from '../../functions/src/validate-vpn.ts';\nexport const x = NAME;\n",
+);
+test(
+  'agents: none knows another',
+  broken,
+  'agents-know-not-each-other',
+  'agents/routing/bad.ts',
+  "import { Rivalry } from '../endpoint-sync/rivalry.ts';\nexport const x = Rivalry;\n",
+);
+test(
+  'agents: sockets in agents/lib alone',
+  broken,
+  'only-agents-lib-touches-the-world',
+  'agents/endpoint-sync/bad.ts',
+  "import { get } from 'node:http';\nexport const x = get;\n",
+);
+test(
+  'agents: the Kubernetes client in agents/lib alone',
+  broken,
+  'only-agents-lib-touches-the-world',
+  'agents/endpoint-sync/bad.ts',
+  "import { KubeConfig } from '@kubernetes/client-node/dist/config.js';\nexport const x = KubeConfig;\n",
+);
+test(
+  'scripts: nothing of test',
+  broken,
+  'only-tests-and-benchmarks-import-test',
+  'scripts/bad.ts',
+  "import '../test/run.ts';\n",
+);
 test(
   'no cycles',
   broken,

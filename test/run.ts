@@ -17,6 +17,7 @@ const TIERS: Record<string, Tier> = {
   unit: {
     files: [
       'functions/**/*_test.ts',
+      'agents/**/*_test.ts',
       'scripts/**/*_test.ts',
       'cli/**/*_test.ts',
       'test/functions/**/*_test.ts',
@@ -28,11 +29,18 @@ const TIERS: Record<string, Tier> = {
     files: ['test/render/**/*_test.ts', 'test/docs_test.ts'],
     missing: () => lacking(['kustomize', 'kpt', 'kubectl-validate'], []),
   },
+  api: {
+    files: ['test/api/**/*_test.ts'],
+    missing: () => lacking(['kube-apiserver', 'etcd', 'kustomize'], ['setpriv']),
+  },
   images: {
     files: ['test/images/**/*_test.ts'],
     missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
   },
 };
+
+/** Debian's package of a command, where it is called otherwise. */
+const PACKAGES: Record<string, string> = { setpriv: 'util-linux' };
 
 async function lacking(
   tools: readonly Parameters<typeof findTool>[0][],
@@ -40,7 +48,7 @@ async function lacking(
 ): Promise<string | undefined> {
   for (const command of commands) {
     const { exitCode } = await execa(command, ['--version'], { reject: false });
-    if (exitCode !== 0) return `${command} is not installed (Debian: apt-get install ${command})`;
+    if (exitCode !== 0) return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
   }
   try {
     for (const tool of tools) await findTool(tool);

@@ -1,0 +1,82 @@
+/** What the API server, or the way to it, said no with. */
+
+/** The part of a `Status` that we read (k8s.io/apimachinery pkg/apis/meta/v1). */
+interface Status {
+  readonly message?: string;
+  readonly reason?: string;
+}
+
+/**
+ * - unreachable: no answer, or none that is HTTP
+ * - unauthorized: 401, the token is not accepted
+ * - forbidden: 403, RBAC refused; the message names verb, resource and object
+ * - notFound: 404
+ * - conflict: 409, or 422 because a `test` of a JSON patch failed: the object is not the one we saw
+ * - alreadyExists: 409 of a create
+ * - throttled: 429
+ * - invalid: 400, 413, 415, and 422 because of the object: trying again won't help
+ * - server: everything else, 5xx above all
+ */
+export type KubeErrorKind =
+  | 'unreachable'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'notFound'
+  | 'conflict'
+  | 'alreadyExists'
+  | 'throttled'
+  | 'invalid'
+  | 'server';
+
+/** `message` says what was asked, of whom, and what came back; it never holds a token. */
+export class KubeError extends Error {
+  override name = 'KubeError';
+  readonly kind: KubeErrorKind;
+  /** What Retry-After asked for, in milliseconds. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    kind: KubeErrorKind,
+    message: string,
+    options: { cause?: unknown; retryAfterMs?: number | undefined } = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.kind = kind;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+const BY_STATUS: Readonly<Record<number, KubeErrorKind>> = {
+  400: 'invalid',
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'notFound',
+  413: 'invalid',
+  415: 'invalid',
+  429: 'throttled',
+};
+
+function kindOf(status: number, { reason, message }: Status): KubeErrorKind {
+  if (status === 409) return reason === 'AlreadyExists' ? 'alreadyExists' : 'conflict';
+  // A failed `test` has a general message; a refused object is named: `ConfigMap "x" is invalid: …`.
+  if (status === 422) return / is invalid: /.test(message ?? '') ? 'invalid' : 'conflict';
+  return BY_STATUS[status] ?? 'server';
+}
+
+/** The error for an answer. `asked`: method and path. `retryAfter`: the header, in seconds (RFC 9110, 10.2.3). */
+export function errorOf(asked: string, status: number, body: string, retryAfter: string | undefined): KubeError {
+  const parsed = parseStatus(body);
+  const seconds = Number(retryAfter);
+  return new KubeError(kindOf(status, parsed), `${asked}: ${status} ${parsed.message ?? body.slice(0, 200).trim()}`, {
+    retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined,
+  });
+}
+
+function parseStatus(body: string): Status {
+  try {
+    const json: unknown = JSON.parse(body);
+    return typeof json === 'object' && json !== null ? json : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,255 @@
+/** Bad days: the API server goes and comes back, loses its data; many sites; two agents at once. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import type { ControlPlane } from '../control-plane/control-plane.ts';
+import { ConfigVolume, startAgent, until, type Agent } from './agent.ts';
+import {
+  agentStatus,
+  ask,
+  NAMESPACE,
+  createConfigMap,
+  createEndpoint,
+  createPod,
+  getEndpoint,
+  overwrite,
+  prefixes,
+  removeAll,
+  type CiliumEndpoint,
+} from './cilium.ts';
+import { BERLIN, edited, installCrds, listing, MUNICH, setUp, start, writeToken } from './fixture.ts';
+import { renderVpn } from './rendered.ts';
+
+const fixture = setUp(test);
+const PATCHES = 'constellation_vpn_endpoint_sync_patches_total';
+const ENDPOINT = '{object="CiliumEndpoint"}';
+
+/** Errors in the log; there is no cilium-config in these tests. */
+const unexpected = (agent: Agent) => agent.errors().filter(({ rule }) => rule !== 'present');
+
+test.serial('the API server is killed for 30 s: not ready, and right again soon after', async (t) => {
+  t.timeout(180_000);
+  const { cluster } = fixture;
+  const { agent } = await start(t, fixture);
+  const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+  await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
+  await cluster.stopApiServer('SIGKILL');
+  await until(async () => (await agent.ready()).status === 503, 'not to be ready');
+  t.true((await agent.ready()).text.includes(cluster.server));
+  await sleep(30_000);
+  await cluster.startApiServer();
+  const came = performance.now();
+  await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, 2));
+  await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
+  t.log(`restored ${Math.round(performance.now() - came)} ms after the API server was ready`);
+  t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready'));
+});
+
+test.serial(
+  'the API server comes back with its data gone: what is made anew is patched, versions count again',
+  async (t) => {
+    t.timeout(180_000);
+    const { cluster, rendered } = fixture;
+    const { agent } = await start(t, fixture);
+    let endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+    // A history long enough that the new versions are lower for a while.
+    for (let i = 0; i < 100; i++) endpoint = await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, i));
+    await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
+    const version = Number((await getEndpoint(cluster, BERLIN.name)).metadata.resourceVersion);
+    await cluster.wipe();
+    await installCrds(cluster);
+    await cluster.apply(rendered.accounts);
+    await writeToken(fixture);
+    const anew = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+    t.true(Number(anew.metadata.resourceVersion) < version);
+    t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges', 60_000));
+    t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready'));
+    for (let i = 0; i < 20; i++) {
+      await overwrite(cluster, anew, agentStatus(BERLIN.ips, i));
+      await until(listing(cluster, BERLIN.name, BERLIN.cidrs), `restoration ${i}`);
+    }
+  },
+);
+
+test.serial('no API server at the start: waits, says which address, works when it comes', async (t) => {
+  const { cluster } = fixture;
+  await createEndpoint(cluster, await createPod(cluster, BERLIN));
+  await cluster.stopApiServer();
+  const { agent } = await start(t, fixture);
+  await until(() => agent.errors().length > 0, 'an error');
+  const { status, text } = await agent.ready();
+  t.is(status, 503);
+  t.true(text.includes(`no answer from the API server at ${cluster.server}: connect ECONNREFUSED`), text);
+  await cluster.startApiServer();
+  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
+});
+
+/** Sites with `ranges` on-prem ranges each, none in another. */
+const manySites = (count: number, ranges: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    name: `s${i}`,
+    ips: [`10.10.2.${i}`],
+    peerCIDRs: Array.from(
+      { length: ranges },
+      (_, j) => `172.${16 + (i >> 4)}.${((i & 15) << 4) + (j >> 4)}.${(j & 15) << 4}/28`,
+    ),
+  }));
+
+/** Renders these sites, and makes their Roles, pods and CiliumEndpoints. */
+async function createSites(t: ExecutionContext, sites: ReturnType<typeof manySites>) {
+  const { cluster, rendered } = fixture;
+  const many = await renderVpn(sites.map(({ name, peerCIDRs }) => ({ name, peerCIDRs })));
+  await cluster.apply(many.accounts);
+  t.teardown(() => cluster.apply(rendered.accounts));
+  const endpoints: CiliumEndpoint[] = [];
+  for (const { name, ips } of sites)
+    endpoints.push(
+      await createEndpoint(cluster, await createPod(cluster, { name: `vpn-frontend-${name}-0`, site: name, ips })),
+    );
+  const complete = async () => {
+    for (const [i, { metadata }] of endpoints.entries())
+      if (prefixes(await getEndpoint(cluster, metadata.name)).length !== sites[i]?.peerCIDRs.length) return false;
+    return true;
+  };
+  return { config: many.config, endpoints, complete };
+}
+
+test.serial('200 sites with 50 ranges each', async (t) => {
+  t.timeout(240_000);
+  const { cluster } = fixture;
+  const sites = manySites(200, 50);
+  const { config, endpoints, complete } = await createSites(t, sites);
+  await createConfigMap(cluster, 'ip-masq-agent', { config: 'nonMasqueradeCIDRs: []\n' });
+  const { agent } = await start(t, fixture, config);
+  t.true(await until(complete, 'all ranges', 60_000));
+  // All of Cilium's agents restart at once.
+  await Promise.all(endpoints.map((endpoint, i) => overwrite(cluster, endpoint, agentStatus(sites[i]?.ips ?? [], i))));
+  t.true(await until(complete, 'all ranges again', 60_000));
+  t.deepEqual(unexpected(agent), []);
+  await until(async () => (await agent.metric(PATCHES))['{object="ip-masq-agent"}'] === 1, 'ip-masq-agent');
+});
+
+test.serial(
+  'the API server asks to slow down (429, Retry-After): the agent does, and all is right in the end',
+  async (t) => {
+    t.timeout(120_000);
+    const { cluster } = fixture;
+    const { config, complete } = await createSites(t, manySites(30, 2));
+    t.teardown(await throttle(cluster, 'patch'));
+    const { agent } = await start(t, fixture, config);
+    t.true(await until(complete, 'all ranges', 60_000));
+    const errors = await agent.metric('constellation_vpn_endpoint_sync_errors_total');
+    t.true((errors['{object="CiliumEndpoint",reason="throttled"}'] ?? 0) > 0, JSON.stringify(errors));
+  },
+);
+
+/** From now on only one request of endpoint-sync with this verb is served at a time; another one meanwhile gets 429. Answers the way back. */
+async function throttle(cluster: ControlPlane, verb: string): Promise<() => Promise<void>> {
+  const flow = 'flowcontrol.apiserver.k8s.io/v1';
+  const level = `/apis/${flow}/prioritylevelconfigurations`;
+  const schema = `/apis/${flow}/flowschemas`;
+  const limited = {
+    nominalConcurrencyShares: 0,
+    lendablePercent: 0,
+    borrowingLimitPercent: 0,
+    limitResponse: { type: 'Reject' },
+  };
+  const subjects = [{ kind: 'ServiceAccount', serviceAccount: { name: 'vpn-endpoint-sync', namespace: NAMESPACE } }];
+  const resourceRules = [{ verbs: [verb], apiGroups: ['*'], resources: ['*'], namespaces: ['*'] }];
+  await ask(cluster, 'POST', level, {
+    metadata: { name: 'one-at-a-time' },
+    spec: { type: 'Limited', limited },
+  });
+  await ask(cluster, 'POST', schema, {
+    metadata: { name: 'one-at-a-time' },
+    spec: {
+      matchingPrecedence: 2,
+      priorityLevelConfiguration: { name: 'one-at-a-time' },
+      rules: [{ subjects, resourceRules }],
+    },
+  });
+  const inForce = async () => {
+    const { status } = await ask<{ status?: { conditions?: { type: string; status: string }[] } }>(
+      cluster,
+      'GET',
+      `${schema}/one-at-a-time`,
+    );
+    return status?.conditions?.some((condition) => condition.type === 'Dangling' && condition.status === 'False');
+  };
+  await until(inForce, 'the limit to be in force');
+  return async () => {
+    for (const path of [schema, level]) await ask(cluster, 'DELETE', `${path}/one-at-a-time`);
+  };
+}
+
+test.serial('two agents with one configuration: no fight, patches stop', async (t) => {
+  const { cluster } = fixture;
+  const { agent: one } = await start(t, fixture);
+  const { agent: two } = await start(t, fixture);
+  const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+  for (let i = 0; i < 50; i++) {
+    await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, i));
+    await until(listing(cluster, BERLIN.name, BERLIN.cidrs), `restoration ${i}`);
+  }
+  await sleep(1000);
+  const patches = async () =>
+    ((await one.metric(PATCHES))[ENDPOINT] ?? 0) + ((await two.metric(PATCHES))[ENDPOINT] ?? 0);
+  const settled = await patches();
+  t.true(settled >= 50 && settled <= 51 + 50);
+  await sleep(2000);
+  t.is(await patches(), settled);
+  t.deepEqual(
+    [...one.errors(), ...two.errors()].filter(({ rule }) => rule !== 'present'),
+    [],
+  );
+});
+
+test.serial(
+  'two agents that disagree, as while a Deployment rolls: they hold back, and agree in the end',
+  async (t) => {
+    t.timeout(120_000);
+    const { cluster, rendered } = fixture;
+    const { agent: one } = await start(t, fixture);
+    const volume = await ConfigVolume.create(edited(rendered.config, ([berlin]) => berlin!.peerCIDRs.pop()));
+    const two = await startAgent(fixture.kubeconfig, volume);
+    t.teardown(async () => {
+      await two.stop('SIGKILL');
+      await volume.remove();
+      await removeAll(cluster);
+    });
+    await createEndpoint(cluster, await createPod(cluster, BERLIN));
+    await sleep(10_000);
+    const patches = ((await one.metric(PATCHES))[ENDPOINT] ?? 0) + ((await two.metric(PATCHES))[ENDPOINT] ?? 0);
+    t.true(patches >= 2 && patches < 20, `${patches} patches in 10 s`);
+    t.true(
+      [...one.log, ...two.log].some(
+        ({ msg, level }) => level === 'warn' && msg.includes('are two endpoint-syncs running'),
+      ),
+    );
+    await volume.set(rendered.config);
+    t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'agreement', 70_000));
+    const settled = [await one.metric(PATCHES), await two.metric(PATCHES)];
+    await sleep(1500);
+    t.deepEqual([await one.metric(PATCHES), await two.metric(PATCHES)], settled);
+  },
+);
+
+test.serial('killed in the middle of its work, again and again: the next one makes it right', async (t) => {
+  t.timeout(120_000);
+  const { cluster } = fixture;
+  const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+  await createEndpoint(cluster, await createPod(cluster, MUNICH));
+  for (let i = 0; i < 5; i++) {
+    const volume = await ConfigVolume.create(fixture.rendered.config);
+    const agent = await startAgent(fixture.kubeconfig, volume);
+    const writing = (async () => {
+      for (let j = 0; j < 20; j++) await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, j));
+    })();
+    await sleep(20 * i);
+    await agent.stop('SIGKILL');
+    await writing;
+    await volume.remove();
+  }
+  await start(t, fixture);
+  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
+  t.truthy(await until(listing(cluster, MUNICH.name, MUNICH.cidrs), 'the range'));
+});
