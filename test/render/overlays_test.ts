@@ -30,7 +30,11 @@ test('the overlays that the project promises are there', async (t) => {
 const VALIDATE = ['--version', '1.30'];
 const OFFLINE = { KUBECONFIG: '/dev/null' };
 
-const targets = ['.', ...OVERLAYS.flatMap((name) => [`overlays/${name}`, `overlays/${name}/cilium`])];
+const targets = [
+  '.',
+  'examples/uninstall',
+  ...OVERLAYS.flatMap((name) => [`overlays/${name}`, `overlays/${name}/cilium`]),
+];
 
 for (const target of targets) {
   test(`${target}: every object is valid for Kubernetes`, async (t) => {
@@ -125,6 +129,25 @@ test('least privilege: only the named capabilities, host paths and host network'
     .filter((path) => path !== undefined);
   t.deepEqual([...new Set(hostPaths)].sort(), ['/proc/sys/net', '/var/run/cilium']);
   for (const pod of pods) t.is(getText(pod, 'securityContext', 'seccompProfile', 'type'), 'RuntimeDefault');
+});
+
+test("examples/uninstall: the Job is endpoint-sync's pod, but for what it does and what it needs no more", async (t) => {
+  const podOf = (objects: readonly Document[], kind: string) => {
+    const found = objects.find(
+      (object) => object.kind === kind && getText(object, 'metadata', 'name')?.startsWith('vpn-endpoint-sync') === true,
+    );
+    const pod = get(found, 'spec', 'template', 'spec');
+    const [container] = list(get(pod, 'containers'));
+    return { pod: isRecord(pod) ? pod : {}, container: isRecord(container) ? container : {} };
+  };
+  const running = podOf(documents(await render('.')), 'Deployment');
+  const cleaning = podOf(documents(await render('examples/uninstall')), 'Job');
+  for (const field of ['serviceAccountName', 'automountServiceAccountToken', 'securityContext', 'nodeSelector'])
+    t.deepEqual(cleaning.pod[field], running.pod[field], field);
+  for (const field of ['image', 'env', 'securityContext', 'resources'])
+    t.deepEqual(cleaning.container[field], running.container[field], field);
+  t.deepEqual(cleaning.container.args, [...list(running.container.args), 'cleanup']);
+  t.is(cleaning.pod.volumes, undefined);
 });
 
 test('least privilege: nothing cluster-wide, patches by name only', async (t) => {
