@@ -21,6 +21,8 @@ import { Resteering } from './lost-ranges/resteer.ts';
 const BACKOFF = { firstMs: 50, maxMs: 30_000 };
 /** Requests under way at the same time, at most. */
 const CONCURRENCY = 8;
+/** Anybody in the cluster can send hints: more keys than this, and they are refused. */
+const MAX_KEYS = 10_000;
 
 export interface Settings {
   /** Of the VPN. */
@@ -131,6 +133,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
   const hint: Route = (body) => {
     const decoded = LostRangesHint.decode(parse(body));
     if (E.isLeft(decoded)) return { status: 400, text: 'expected {"node": "<name>"}\n' };
+    if (queue.size >= MAX_KEYS) return { status: 503, text: 'busy, try again later\n' };
     add('lost-ranges', decoded.right.node);
     return { status: 202, text: 'ok\n' };
   };

@@ -288,7 +288,7 @@ function settle({ addressing, ips, cidrs }: { addressing: AddressPair[]; ips: st
   if (plan.kind === 'waiting') return undefined;
   return { endpoint, plan, after: plan.kind === 'patch' ? apply(endpoint, plan.ops) : endpoint };
 }
-const RUNS = { numRuns: 400 };
+const RUNS = { numRuns: 200 };
 
 test('it waits only where there is no address to keep', (tt) => {
   fc.assert(

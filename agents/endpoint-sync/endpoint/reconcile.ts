@@ -61,8 +61,7 @@ export class Endpoints {
     const config = vpn();
     const pod = pods.get(name);
     const endpoint = endpoints.get(name);
-    if (pod === undefined || endpoint === undefined) return this.#forget(name);
-    if (config === undefined) return;
+    if (config === undefined || pod === undefined || endpoint === undefined) return this.#forget(name);
     metrics.reconciles.inc(OBJECT);
     const out = resteering.out(name, performance.now());
     const plan = planEndpoint(
@@ -107,7 +106,7 @@ export class Endpoints {
     return this.#settled(name);
   }
 
-  /** Other prefixes than those that we wrote, and than none, are another writer's. */
+  /** Other prefixes than those that we wrote, and than none, are another writer's. Cilium's agent leaves none: that is mended at once. */
   #contested(name: string, endpoint: CiliumEndpoint): Again | undefined {
     const { uid, resourceVersion } = endpoint.metadata;
     const prefixes = prefixesOf(endpoint).join(' ');
@@ -119,7 +118,7 @@ export class Endpoints {
       { pod: name, times, holdMs: Math.round(holdMs) },
       'somebody else writes other ranges to this CiliumEndpoint, holding back; are two endpoint-syncs running?',
     );
-    return { afterMs: holdMs, hold: true };
+    return { afterMs: holdMs };
   }
 
   #settled(name: string): Again | void {

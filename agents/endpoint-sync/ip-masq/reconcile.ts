@@ -62,7 +62,7 @@ export class IpMasq {
           { times, holdMs: Math.round(holdMs) },
           "somebody else takes our ranges out of ip-masq-agent's configuration again and again, holding back; let its owner add them, or ignore the difference",
         );
-        return { afterMs: holdMs, hold: true };
+        return { afterMs: holdMs };
       }
     }
     const path = `${configMapsPath(ciliumNamespace)}/${IP_MASQ_AGENT}`;
