@@ -1,5 +1,5 @@
 /** What every agent measures. Names follow Prometheus' conventions (prometheus.io/docs/practices/naming). */
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 
 /**
  * A registry with the process's own figures. prom-client's default set is left out: its event loop gauge wakes the
@@ -18,9 +18,15 @@ export function createRegistry(): Registry {
       },
     });
   const startedAt = Date.now() / 1000 - process.uptime();
-  gauge('process_cpu_seconds_total', 'User and system CPU time, in seconds.', () => {
-    const { user, system } = process.cpuUsage();
-    return (user + system) / 1e6;
+  new Counter({
+    name: 'process_cpu_seconds_total',
+    help: 'User and system CPU time, in seconds.',
+    registers,
+    collect() {
+      const { user, system } = process.cpuUsage();
+      this.reset();
+      this.inc((user + system) / 1e6);
+    },
   });
   gauge('process_resident_memory_bytes', 'Resident memory, in bytes.', () => process.memoryUsage.rss());
   gauge('process_start_time_seconds', 'Start of the process, in seconds since 1970.', () => startedAt);

@@ -72,6 +72,7 @@ export class WorkQueue {
   /** Nothing new starts; resolves when what runs has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#ready.clear();
     for (const { timer } of this.#entries.values()) clearTimeout(timer);
     await Promise.allSettled(this.#active);
   }

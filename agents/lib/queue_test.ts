@@ -336,3 +336,13 @@ test('whatever is added, ends and fails: one run a key, never too many, and each
     }),
   );
 });
+
+test('stop: what waits for its turn does not begin', async (tt) => {
+  const bench = new Bench({ concurrency: 1 });
+  bench.add('a', 'b');
+  const stopping = bench.queue.stop();
+  await bench.end(0);
+  await stopping;
+  await settled();
+  tt.is(bench.keys, 'a');
+});

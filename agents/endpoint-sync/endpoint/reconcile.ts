@@ -69,9 +69,9 @@ export class Endpoints {
       pod,
       rangesOf(config, pod).filter((cidr) => !out.has(cidr)),
     );
-    if (plan.kind === 'patch') return this.#patch(name, pod, endpoint, plan);
+    if (plan.kind === 'patch') return this.#patch(pod, endpoint, plan, out);
     this.#changedAt.delete(name);
-    if (plan.kind === 'converged') return this.#settled(name);
+    if (plan.kind === 'converged') return this.#settled(name, out);
   }
 
   #forget(name: string): void {
@@ -80,11 +80,12 @@ export class Endpoints {
   }
 
   async #patch(
-    name: string,
     pod: Pod,
     endpoint: CiliumEndpoint,
     plan: Extract<EndpointPlan, { kind: 'patch' }>,
+    out: ReadonlySet<Cidr>,
   ): Promise<Again | void> {
+    const { name } = pod.metadata;
     const { kube, log, metrics, namespace } = this.#deps;
     const hold = this.#contested(name, endpoint);
     if (hold !== undefined) return hold;
@@ -103,7 +104,7 @@ export class Endpoints {
     this.#written.set(name, { uid: endpoint.metadata.uid, prefixes: prefixesOf(patched).join(' '), at: now });
     const { added, removed } = plan;
     log.info({ pod: name, site: siteOf(pod), added: added.length, removed: removed.length }, 'CiliumEndpoint patched');
-    return this.#settled(name);
+    return this.#settled(name, out);
   }
 
   /** Other prefixes than those that we wrote, and than none, are another writer's. Cilium's agent leaves none: that is mended at once. */
@@ -121,9 +122,12 @@ export class Endpoints {
     return { afterMs: holdMs };
   }
 
-  #settled(name: string): Again | void {
-    this.#deps.metrics.lastSuccess.setToCurrentTime(OBJECT);
-    if (this.#deps.resteering.seenOut(name, performance.now())) return { afterMs: OUT_MS };
+  /** `out`: what the CiliumEndpoint does not list for a moment. */
+  #settled(name: string, out: ReadonlySet<Cidr>): Again | void {
+    const { metrics, resteering } = this.#deps;
+    metrics.lastSuccess.setToCurrentTime(OBJECT);
+    resteering.seenOut(name, out, performance.now());
+    if (out.size > 0) return { afterMs: OUT_MS };
   }
 }
 

@@ -45,9 +45,9 @@ export class LostRangesCheck {
       performance.now(),
     );
     metrics.lostRanges.set(resteering.reported);
-    if (resteering.reported === 0) this.#inVain.clear();
     for (const { range, verdict } of judged) {
       if (verdict === 'resteer') {
+        this.#inVain.delete(`${range.pod} ${range.cidr}`);
         log.warn(
           { node, ...range },
           'a node lost this range, taking it out of the CiliumEndpoint and putting it in again',

@@ -1,7 +1,7 @@
 /**
  * A range that Cilium lost comes back only when its entry is taken out of the CiliumEndpoint and put in again. That
- * interrupts the range's traffic for a moment on every node, so it is done once for as long as nodes report it, never in
- * a loop.
+ * interrupts the range's traffic for a moment on every node, so it is done once for as long as nodes report it, and never
+ * in a loop: a report that comes and goes is not answered again for a while.
  */
 import type { Cidr } from '../../../functions/model/cidr.ts';
 import type { LostRange } from '../../lib/lost-ranges.ts';
@@ -14,13 +14,16 @@ export const OUT_MS = 2_000;
 /** An entry must have been listed this long, in milliseconds, before a node that lacks it has lost it. */
 export const SETTLE_MS = 10_000;
 
+/** A range that was done this short a time ago, in milliseconds, is not done again, whatever nodes report. */
+export const PAUSE_MS = 10 * 60_000;
+
 /** What became of one report. */
 export type Verdict =
   /** Take it out and put it in again. */
   | 'resteer'
   /** Listed too short a time, or not at all: look again after SETTLE_MS. */
   | 'early'
-  /** That was done, and the node reports it all the same: only an administrator can help. */
+  /** That was done, and a node reports it all the same or again: only an administrator can help. */
   | 'in vain'
   /** It is being done. */
   | 'under way';
@@ -35,7 +38,8 @@ const keyOf = ({ pod, cidr }: LostRange): string => `${pod} ${cidr}`;
 /** Times are milliseconds of one monotonic clock. */
 export class Resteering {
   readonly #reported = new Map<string, ReadonlySet<string>>();
-  readonly #tried = new Set<string>();
+  /** When a range was last done. */
+  readonly #tried = new Map<string, number>();
   readonly #out = new Map<string, Map<Cidr, Out>>();
 
   /**
@@ -48,10 +52,10 @@ export class Resteering {
     listedSince: (range: LostRange) => number | undefined,
     now: number,
   ): { readonly range: LostRange; readonly verdict: Verdict }[] {
+    const before = this.#all();
+    for (const [key, at] of this.#tried) if (!before.has(key) && now - at >= PAUSE_MS) this.#tried.delete(key);
     if (lost.length === 0) this.#reported.delete(node);
     else this.#reported.set(node, new Set(lost.map(keyOf)));
-    const reported = new Set([...this.#reported.values()].flatMap((keys) => [...keys]));
-    for (const key of this.#tried) if (!reported.has(key)) this.#tried.delete(key);
     return lost.map((range) => ({ range, verdict: this.#judge(range, listedSince(range), now) }));
   }
 
@@ -60,15 +64,19 @@ export class Resteering {
     if (since === undefined || now - since < SETTLE_MS) return 'early';
     const key = keyOf(range);
     if (this.#tried.has(key)) return 'in vain';
-    this.#tried.add(key);
+    this.#tried.set(key, now);
     const out = this.#out.get(range.pod) ?? new Map<Cidr, Out>();
     this.#out.set(range.pod, out.set(range.cidr, { since: undefined }));
     return 'resteer';
   }
 
+  #all(): ReadonlySet<string> {
+    return new Set([...this.#reported.values()].flatMap((keys) => [...keys]));
+  }
+
   /** How many ranges nodes report as lost. */
   get reported(): number {
-    return new Set([...this.#reported.values()].flatMap((keys) => [...keys])).size;
+    return this.#all().size;
   }
 
   /** The ranges that a pod's CiliumEndpoint must not list now. Those that were out long enough are let in again. */
@@ -80,11 +88,8 @@ export class Resteering {
     return new Set(out.keys());
   }
 
-  /** The pod's CiliumEndpoint does not list them any more. Answers whether that pod must be looked at after OUT_MS. */
-  seenOut(pod: string, now: number): boolean {
-    const out = this.#out.get(pod);
-    if (out === undefined) return false;
-    for (const state of out.values()) state.since ??= now;
-    return true;
+  /** The pod's CiliumEndpoint does not list these any more. */
+  seenOut(pod: string, cidrs: ReadonlySet<Cidr>, now: number): void {
+    for (const [cidr, state] of this.#out.get(pod) ?? []) if (cidrs.has(cidr)) state.since ??= now;
   }
 }

@@ -98,19 +98,21 @@ export class KubeClient {
   }
 
   /**
-   * Calls `onEvent` for each event until the server ends the watch, which resolves. Rejects where the watch is refused,
-   * the connection breaks, or nothing came for too long.
+   * Resolves once the server took the watch, rejects where it did not. The events end when the server ends the watch, and
+   * throw where the connection breaks or nothing came for too long.
    */
   async watch<T extends KubeObject>(
     path: string,
     query: Query,
-    onEvent: (event: WatchEvent<T>) => void,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<AsyncIterable<WatchEvent<T>>> {
     const sent = { method: 'GET', path, query: { ...query, watch: 'true' }, signal, silenceMs: SILENT_WATCH_MS };
-    const response = await this.#send(sent);
+    return this.#events<T>(path, await this.#send(sent));
+  }
+
+  async *#events<T extends KubeObject>(path: string, response: IncomingMessage): AsyncGenerator<WatchEvent<T>> {
     try {
-      for await (const line of linesOf(response)) onEvent(JSON.parse(line) as WatchEvent<T>);
+      for await (const line of linesOf(response)) yield JSON.parse(line) as WatchEvent<T>;
     } catch (error) {
       throw new KubeError('unreachable', `watch ${path} at ${this.server} broke off: ${reasonOf(error)}`, {
         cause: error,
@@ -142,27 +144,38 @@ export class KubeClient {
   }
 
   /** The response of a request that succeeded; its body has not been read. */
-  async #send(sent: Sent, retry = true): Promise<IncomingMessage> {
-    let response: IncomingMessage;
-    try {
-      response = await this.#open(sent);
-    } catch (error) {
-      // The server may close a kept connection just as we use it again: nothing was processed.
-      if (retry && error instanceof ReusedConnectionLost) return this.#send(sent, false);
-      throw this.#unreachable(error);
+  async #send(sent: Sent): Promise<IncomingMessage> {
+    let response = await this.#answer(sent);
+    if (response.statusCode === 401) {
+      // client-node keeps a token for up to a minute, and this one may have been rotated.
+      response.resume();
+      this.#config = this.#load();
+      response = await this.#answer(sent);
     }
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
     const body = await textOf(response).catch(() => '');
-    if (status === 401 && retry) {
-      // client-node keeps a token for up to a minute, and this one may have been rotated.
-      this.#config = this.#load();
-      return this.#send(sent, false);
-    }
     throw errorOf(`${sent.method} ${sent.path}`, status, body, response.headers['retry-after']);
   }
 
-  async #open({ method, path, query, body, contentType, signal, silenceMs }: Sent): Promise<IncomingMessage> {
+  /** The response, whatever its status. */
+  async #answer(sent: Sent): Promise<IncomingMessage> {
+    try {
+      return await this.#open(sent).catch((error: unknown) => {
+        // The server may close a kept connection just as we use it again: nothing was processed. Others may be dead as well.
+        if (error instanceof ReusedConnectionLost) return this.#open(sent, false);
+        throw error;
+      });
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
+  }
+
+  /** `agent` false: on a connection of its own. */
+  async #open(
+    { method, path, query, body, contentType, signal, silenceMs }: Sent,
+    agent?: false,
+  ): Promise<IncomingMessage> {
     const url = new URL(this.server + path);
     for (const [key, value] of Object.entries(query ?? {})) url.searchParams.set(key, value);
     const options = await this.#options();
@@ -175,6 +188,7 @@ export class KubeClient {
     return new Promise((resolve, reject) => {
       const request = httpsRequest(url, {
         ...options,
+        ...(agent === undefined ? {} : { agent }),
         method,
         headers,
         ...(signal === undefined ? {} : { signal }),
@@ -195,7 +209,7 @@ export class KubeClient {
     const { ca, cert, key, rejectUnauthorized, servername } = options;
     const identity = String(ca);
     if (this.#agent?.ca !== identity) {
-      this.#agent?.agent.destroy();
+      // Open watches stay on the old one until they end.
       const tls = Object.fromEntries(
         Object.entries({ ca, cert, key, rejectUnauthorized, servername }).filter(([, value]) => value !== undefined),
       );
@@ -211,12 +225,23 @@ export class KubeClient {
   }
 }
 
-class ReusedConnectionLost extends Error {}
+class ReusedConnectionLost extends Error {
+  override message = 'a kept connection was lost';
+}
 
 function loadConfig(kubeconfig: string | undefined): KubeConfig {
   const config = new KubeConfig();
-  if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
-  else if (process.env.KUBERNETES_SERVICE_HOST) config.loadFromCluster();
+  if (kubeconfig !== undefined) {
+    try {
+      config.loadFromFile(kubeconfig);
+    } catch (error) {
+      throw new Error(`the kubeconfig ${kubeconfig} can't be read: ${reasonOf(error).split('\n')[0]}`, {
+        cause: error,
+      });
+    }
+    if (!config.getCurrentCluster()?.server)
+      throw new Error(`the kubeconfig ${kubeconfig} names no server: it has no current-context, or no such cluster`);
+  } else if (process.env.KUBERNETES_SERVICE_HOST) config.loadFromCluster();
   else
     throw new Error(
       'this is not a Pod of a cluster (KUBERNETES_SERVICE_HOST is not set): name a kubeconfig with --kubeconfig',

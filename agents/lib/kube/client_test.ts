@@ -210,7 +210,21 @@ test.serial('neither a kubeconfig nor a Pod', (tt) => {
 });
 
 test('a kubeconfig that is not there', (tt) => {
-  tt.throws(() => new KubeClient(join(folder, 'none'), 'a'), { code: 'ENOENT' });
+  tt.throws(() => new KubeClient(join(folder, 'none'), 'a'), {
+    message: /^the kubeconfig .*\/none can't be read: ENOENT/,
+  });
+});
+
+test('a kubeconfig that is no YAML, or names no server', async (tt) => {
+  const file = join(folder, 'odd');
+  for (const [content, message] of [
+    ['', /^the kubeconfig .*\/odd can't be read: /],
+    ['{', /^the kubeconfig .*\/odd can't be read: [^\n]*$/],
+    ['{clusters: [], users: [], contexts: []}', /^the kubeconfig .*\/odd names no server/],
+  ] as const) {
+    await writeFile(file, content);
+    tt.throws(() => new KubeClient(file, 'a'), { message });
+  }
 });
 
 // Connections
@@ -233,6 +247,30 @@ test('a kept connection that the server closes when it is used again: asked agai
   );
   tt.is(seen[2]?.body, seen[1]?.body);
   tt.is(connections(), 2);
+});
+
+test('several kept connections that are all dead: asked again on a new one', async (tt) => {
+  const { kube, seen } = await cluster(tt, (response, _, n) => {
+    if (n < 4)
+      setTimeout(() => json(response, pod('a')), 20); // four at the same time make four connections
+    else if (n === 4) response.socket?.destroy();
+    else json(response, pod('a'));
+  });
+  await Promise.all([1, 2, 3, 4].map(() => kube.get(PODS)));
+  tt.deepEqual(await kube.patch<KubeObject>(PODS, OPS), pod('a'));
+  tt.is(seen.length, 6);
+});
+
+test('a kept connection is lost, and the token was rotated: both are mended', async (tt) => {
+  const { kube, tokenFile, seen } = await cluster(tt, (response, { headers }, n) => {
+    if (n === 1) response.socket?.destroy();
+    else if (n === 0 || headers.authorization === 'Bearer rotated') json(response, pod('a'));
+    else failure(response, 401, 'Unauthorized', 'Unauthorized');
+  });
+  await kube.get(PODS);
+  await writeFile(tokenFile, 'rotated');
+  tt.deepEqual(await kube.patch<KubeObject>(PODS, OPS), pod('a'));
+  tt.is(seen.length, 4);
 });
 
 test('a new connection that the server closes: not asked again', async (tt) => {
@@ -295,6 +333,15 @@ const labelled = (name: string): object => ({ ...pod(name), labels: { place: 'KÃ
 const EVENTS = [line('ADDED', labelled('a')), line('BOOKMARK', pod('')), '\n', line('DELETED', labelled('b'))].join('');
 const never = (): AbortSignal => new AbortController().signal;
 
+async function watched(
+  kube: KubeClient,
+  query: Record<string, string>,
+  onEvent: (event: Event) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const event of await kube.watch<KubeObject>(PODS, query, signal)) onEvent(event);
+}
+
 /** Cut inside of lines, escapes and characters: what is written in one turn of the event loop would be sent together. */
 async function byteByByte(response: ServerResponse, body: string): Promise<void> {
   for (const byte of Buffer.from(body)) {
@@ -309,7 +356,7 @@ test('watch: each event in order, however the bytes are cut; resolves when the s
     void byteByByte(response, EVENTS);
   });
   const events: Event[] = [];
-  await kube.watch(PODS, { resourceVersion: '42' }, (event) => events.push(event), never());
+  await watched(kube, { resourceVersion: '42' }, (event) => events.push(event), never());
   tt.is(seen[0]?.url, `${PODS}?resourceVersion=42&watch=true`);
   tt.deepEqual(
     events.map(({ type }) => type),
@@ -322,14 +369,14 @@ test('watch: each event in order, however the bytes are cut; resolves when the s
 test('watch: several events in one chunk', async (tt) => {
   const { kube } = await cluster(tt, (response) => response.end(EVENTS + EVENTS));
   let count = 0;
-  await kube.watch(PODS, {}, () => (count += 1), never());
+  await watched(kube, {}, () => (count += 1), never());
   tt.is(count, 6);
 });
 
 test('watch: an event comes when it comes, not at the end', async (tt) => {
   const controller = new AbortController();
   const { kube } = await cluster(tt, (response) => response.write(line('ADDED', pod('a'))));
-  const watching = kube.watch(PODS, {}, () => controller.abort(), controller.signal);
+  const watching = watched(kube, {}, () => controller.abort(), controller.signal);
   await refused(tt, watching, 'unreachable');
 });
 
@@ -337,7 +384,7 @@ test('watch: too old', async (tt) => {
   const gone = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old resource version: 1 (2)' };
   const { kube } = await cluster(tt, (response) => response.end(line('ERROR', gone)));
   const events: Event[] = [];
-  await kube.watch(PODS, {}, (event) => events.push(event), never());
+  await watched(kube, {}, (event) => events.push(event), never());
   tt.deepEqual(events as unknown, [{ type: 'ERROR', object: gone }]);
 });
 
@@ -346,7 +393,7 @@ test('watch: broken off; what came before was told', async (tt) => {
     response.write(line('ADDED', pod('a')) + '{"type":"ADD', () => response.socket?.destroy());
   });
   const names: string[] = [];
-  const watching = kube.watch(PODS, {}, ({ object }) => names.push(object.metadata.name), never());
+  const watching = watched(kube, {}, ({ object }) => names.push(object.metadata.name), never());
   const error = await refused(tt, watching, 'unreachable');
   tt.regex(error.message, new RegExp(`^watch ${PODS} at ${url} broke off: .`));
   tt.deepEqual(names, ['a']);
@@ -356,7 +403,7 @@ test('watch: refused', async (tt) => {
   const { kube } = await cluster(tt, (response) => failure(response, 403, 'Forbidden', 'cannot watch resource "pods"'));
   const error = await refused(
     tt,
-    kube.watch(PODS, {}, () => tt.fail(), never()),
+    watched(kube, {}, () => tt.fail(), never()),
     'forbidden',
   );
   tt.is(error.message, `GET ${PODS}: 403 cannot watch resource "pods"`);
@@ -366,9 +413,17 @@ test('watch: no JSON', async (tt) => {
   const { kube } = await cluster(tt, (response) => response.end('<h1>Welcome</h1>\n'));
   await refused(
     tt,
-    kube.watch(PODS, {}, () => tt.fail(), never()),
+    watched(kube, {}, () => tt.fail(), never()),
     'unreachable',
   );
+});
+
+test('watch: what the reader of the events throws is its own, not the network', async (tt) => {
+  const { kube } = await cluster(tt, (response) => response.end(EVENTS));
+  const broken = (): never => {
+    throw new RangeError('a bug');
+  };
+  await tt.throwsAsync(watched(kube, {}, broken, never()), { instanceOf: RangeError, message: 'a bug' });
 });
 
 test('watch: a token that was rotated', async (tt) => {
@@ -380,6 +435,6 @@ test('watch: a token that was rotated', async (tt) => {
   await refused(tt, kube.list(PODS, {}), 'unauthorized'); // the old one is known now
   await writeFile(tokenFile, 'rotated');
   let count = 0;
-  await kube.watch(PODS, {}, () => (count += 1), never());
+  await watched(kube, {}, () => (count += 1), never());
   tt.is(count, 1);
 });

@@ -87,22 +87,18 @@ export class Reflector<T extends KubeObject> {
   async #round(signal: AbortSignal): Promise<void> {
     const { kube, path, query = {}, log, what } = this.#options;
     const list = await kube.list<T>(path, query, signal);
-    if (this.#problem !== undefined) log.info({ what }, 'the API server answers again');
-    this.#problem = undefined;
     this.#synced = true;
     this.#replace(list.items);
     const seconds = Math.round(RELIST_SECONDS * (0.9 + 0.2 * Math.random()));
-    await kube.watch<T>(
+    const { resourceVersion } = list.metadata;
+    const events = await kube.watch<T>(
       path,
-      {
-        ...query,
-        resourceVersion: list.metadata.resourceVersion,
-        allowWatchBookmarks: 'true',
-        timeoutSeconds: String(seconds),
-      },
-      (event) => this.#event(event),
+      { ...query, resourceVersion, allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) },
       signal,
     );
+    if (this.#problem !== undefined) log.info({ what }, 'the API server answers again');
+    this.#problem = undefined;
+    for await (const event of events) this.#event(event);
   }
 
   #replace(items: readonly T[]): void {
