@@ -1,8 +1,19 @@
 /** What endpoint-sync may and may not do, and how it takes refusals: a real API server with RBAC on. */
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { makeClient } from '../control-plane/client.ts';
 import { until } from './agent.ts';
-import { ask, createConfigMap, createEndpoint, createPod, NAMESPACE, overwrite, agentStatus } from './cilium.ts';
+import {
+  ask,
+  createConfigMap,
+  createEndpoint,
+  createPod,
+  NAMESPACE,
+  overwrite,
+  agentStatus,
+  removeAll,
+} from './cilium.ts';
 import { BERLIN, installCrds, listing, MUNICH, setUp, start, writeToken } from './fixture.ts';
 
 const fixture = setUp(test);
@@ -99,6 +110,32 @@ test.serial('the rendered Roles allow what it does, and nothing else', async (t)
     );
   }
   t.deepEqual(may.toSorted(), [...MAY].toSorted());
+});
+
+test.serial('asked with its own token, the API server refuses what it has no business with', async (t) => {
+  const { cluster, tokenFile } = fixture;
+  await createEndpoint(cluster, await createPod(cluster, { ...BERLIN, name: 'other-0', component: 'other' }));
+  await createConfigMap(cluster, 'cilium-config', {});
+  t.teardown(() => removeAll(cluster));
+  const own = makeClient(cluster.server, await readFile(cluster.caFile, 'utf8'), await readFile(tokenFile, 'utf8'));
+  t.teardown(() => own.close());
+  const endpoints = `/apis/cilium.io/v2/namespaces/${NAMESPACE}/ciliumendpoints`;
+  const merge = 'application/merge-patch+json';
+  const labels = { metadata: { labels: { x: 'y' } } };
+  for (const [method, path, body, type] of [
+    ['PATCH', `${endpoints}/other-0`, labels, merge],
+    ['DELETE', `${endpoints}/other-0`],
+    ['GET', '/apis/cilium.io/v2/ciliumendpoints'],
+    ['GET', `/api/v1/namespaces/${NAMESPACE}/secrets`],
+    ['GET', '/api/v1/namespaces/kube-system/configmaps'],
+    ['PATCH', '/api/v1/namespaces/kube-system/configmaps/cilium-config', labels, merge],
+    ['DELETE', '/api/v1/namespaces/kube-system/configmaps/ip-masq-agent'],
+    ['POST', '/api/v1/namespaces/kube-system/configmaps', { metadata: { name: 'ip-masq-agent' } }],
+    ['PATCH', `/api/v1/namespaces/${NAMESPACE}/pods/other-0`, labels, merge],
+    ['POST', '/api/v1/namespaces/kube-system/events', { metadata: { name: 'x' } }],
+  ] as const)
+    t.is((await own.request(method, path, body, type)).status, 403, `${method} ${path}`);
+  t.is((await own.request('GET', `${endpoints}/other-0`)).status, 200, 'the token itself is accepted');
 });
 
 test.serial('in its normal life it asks for nothing that is refused, and writes only what is its own', async (t) => {
