@@ -17,6 +17,7 @@ async function cruise(file: string, text: string): Promise<{ exitCode: number | 
     'scripts',
     'test/api',
     'test/control-plane',
+    'test/fakes',
     'test/functions',
     'test/render',
     'test/run.ts',

@@ -18,16 +18,17 @@ export function createRegistry(): Registry {
       },
     });
   const startedAt = Date.now() / 1000 - process.uptime();
-  new Counter({
+  const cpu = new Counter({
     name: 'process_cpu_seconds_total',
     help: 'User and system CPU time, in seconds.',
-    registers,
+    registers: [],
     collect() {
       const { user, system } = process.cpuUsage();
       this.reset();
       this.inc((user + system) / 1e6);
     },
   });
+  registry.registerMetric(cpu);
   gauge('process_resident_memory_bytes', 'Resident memory, in bytes.', () => process.memoryUsage.rss());
   gauge('process_start_time_seconds', 'Start of the process, in seconds since 1970.', () => startedAt);
   return registry;

@@ -1,11 +1,8 @@
 /** Reports what is wrong with the cluster's cilium-config: log, metric, Events of the frontends' pods. */
-import type { Vpn } from '../../../functions/model/vpn.ts';
-import type { KubeClient } from '../../lib/kube/client.ts';
 import { KubeError } from '../../lib/kube/errors.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
-import type { Log } from '../../lib/log.ts';
+import type { CommonDeps } from '../deps.ts';
 import { checkCilium, CILIUM_CONFIG, eventOf, type ConfigMap, type Finding } from './check.ts';
-import type { Metrics } from '../metrics.ts';
 import { eventsPath } from '../paths.ts';
 import type { Pod } from '../endpoint/plan.ts';
 
@@ -13,14 +10,9 @@ const OBJECT = { object: CILIUM_CONFIG };
 /** Kubernetes keeps Events for an hour: what is still wrong is said again before that, in milliseconds. */
 const REPEAT_MS = 50 * 60_000;
 
-interface Deps {
-  readonly kube: KubeClient;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  readonly namespace: string;
+interface Deps extends CommonDeps {
   /** Our own pod's name. */
   readonly instance: string;
-  readonly vpn: () => Vpn | undefined;
   readonly pods: Reflector<Pod>;
   readonly configMaps: Reflector<ConfigMap>;
 }

@@ -1,12 +1,10 @@
 /** Keeps the frontends' CiliumEndpoints as they must be. */
 import type { Cidr } from '../../../functions/model/cidr.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
-import type { KubeClient } from '../../lib/kube/client.ts';
 import { KubeError } from '../../lib/kube/errors.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
-import type { Log } from '../../lib/log.ts';
 import type { Again } from '../../lib/queue.ts';
-import type { Metrics } from '../metrics.ts';
+import type { CommonDeps } from '../deps.ts';
 import { endpointsPath, SITE_LABEL } from '../paths.ts';
 import { planEndpoint, prefixesOf, type CiliumEndpoint, type EndpointPlan, type Pod } from './plan.ts';
 import { OUT_MS, type Resteering } from '../lost-ranges/resteer.ts';
@@ -14,12 +12,7 @@ import { Rivalry } from '../rivalry.ts';
 
 const OBJECT = { object: 'CiliumEndpoint' };
 
-interface Deps {
-  readonly kube: KubeClient;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  readonly namespace: string;
-  readonly vpn: () => Vpn | undefined;
+interface Deps extends CommonDeps {
   readonly pods: Reflector<Pod>;
   readonly endpoints: Reflector<CiliumEndpoint>;
   readonly resteering: Resteering;

@@ -1,26 +1,17 @@
 /** Keeps the on-prem ranges in ip-masq-agent's configuration, which is somebody else's object. */
 import { sortCidrs } from '../../../functions/model/cidr.ts';
-import type { Vpn } from '../../../functions/model/vpn.ts';
-import type { KubeClient } from '../../lib/kube/client.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
-import type { Log } from '../../lib/log.ts';
 import type { Again } from '../../lib/queue.ts';
+import type { CommonDeps } from '../deps.ts';
 import type { ConfigMap } from '../cilium-config/check.ts';
-import type { Metrics } from '../metrics.ts';
 import { configMapsPath, IP_MASQ_AGENT } from '../paths.ts';
 import { planIpMasq, type IpMasqPlan } from './plan.ts';
 import { Rivalry } from '../rivalry.ts';
 
 const OBJECT = { object: IP_MASQ_AGENT };
 
-interface Deps {
-  readonly kube: KubeClient;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  /** That of the VPN: whose entries they are. */
-  readonly namespace: string;
+interface Deps extends CommonDeps {
   readonly ciliumNamespace: string;
-  readonly vpn: () => Vpn | undefined;
   readonly configMaps: Reflector<ConfigMap>;
 }
 

@@ -2,12 +2,10 @@
 import * as E from 'fp-ts/lib/Either.js';
 import { problems } from '../../../functions/model/codec.ts';
 import { getJson } from '../../lib/http-get.ts';
-import type { KubeClient } from '../../lib/kube/client.ts';
-import type { Log } from '../../lib/log.ts';
 import { LOST_RANGES_PATH, LostRanges, ROUTING_PORT, type LostRange } from '../../lib/lost-ranges.ts';
 import type { Again } from '../../lib/queue.ts';
+import type { CommonDeps } from '../deps.ts';
 import type { Endpoints } from '../endpoint/reconcile.ts';
-import type { Metrics } from '../metrics.ts';
 import { ofComponent, podsPath } from '../paths.ts';
 import type { Pod } from '../endpoint/plan.ts';
 import { OUT_MS, SETTLE_MS, type Resteering, type Verdict } from './resteer.ts';
@@ -15,11 +13,7 @@ import { OUT_MS, SETTLE_MS, type Resteering, type Verdict } from './resteer.ts';
 const OBJECT = { object: 'lost-ranges' };
 const TIMEOUT_MS = 5_000;
 
-interface Deps {
-  readonly kube: KubeClient;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  readonly namespace: string;
+interface Deps extends CommonDeps {
   readonly endpoints: Endpoints;
   readonly resteering: Resteering;
   /** Has a pod's CiliumEndpoint looked at. */

@@ -1,14 +1,19 @@
 /** Against a small HTTPS server that answers as an API server does on a bad day. A real one: test/api. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { Server } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setImmediate as turn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { execa } from 'execa';
+import {
+  kubeconfigText,
+  listen,
+  makeCertificate,
+  type Certificate,
+  type FakeServer,
+} from '../../../test/fakes/https-server.ts';
 import { KubeClient, type KubeObject, type WatchEvent } from './client.ts';
 import { KubeError, type KubeErrorKind } from './errors.ts';
 
@@ -35,61 +40,40 @@ interface Cluster {
   readonly tokenFile: string;
 }
 
-let certificates: { key: string; cert: string }[] = [];
+let certificates: Certificate[] = [];
 let folder = '';
 
 test.before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-kube-'));
-  const make = async (name: string): Promise<{ key: string; cert: string }> => {
-    const [key, cert] = [join(folder, `${name}.key`), join(folder, `${name}.crt`)];
-    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-    const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '1'];
-    await execa('openssl', ['req', '-x509', ...curve, ...subject, '-keyout', key, '-out', cert]);
-    return { key: await readFile(key, 'utf8'), cert: await readFile(cert, 'utf8') };
-  };
-  certificates = [await make('one'), await make('two')];
+  certificates = [await makeCertificate(folder, 'one'), await makeCertificate(folder, 'two')];
 });
 test.after.always(() => rm(folder, { recursive: true, force: true }));
 
-async function listen(answer: Answer, seen: Seen[]): Promise<Server> {
+async function answerAll(answer: Answer, seen: Seen[]): Promise<FakeServer> {
   const answered = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const { method = '', url = '', headers } = request;
     const one = { method, url, headers, body: await text(request) };
     answer(response, one, seen.push(one) - 1);
   };
-  const server = createServer({ ...certificates[0], keepAliveTimeout: 60_000 }, (request, response) => {
-    void answered(request, response);
-  });
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return server;
+  return listen(certificates[0]!, (request, response) => void answered(request, response));
 }
 
 let clusters = 0;
 async function cluster(tt: ExecutionContext, answer: Answer): Promise<Cluster> {
   const seen: Seen[] = [];
-  const server = await listen(answer, seen);
+  const { server, url, close } = await answerAll(answer, seen);
   let connections = 0;
   server.on('secureConnection', () => (connections += 1));
-  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const base = join(folder, String(clusters++));
   const [kubeconfig, caFile, tokenFile] = [`${base}.json`, `${base}.crt`, `${base}.token`];
   await writeFile(caFile, certificates[0]?.cert ?? '');
   await writeFile(tokenFile, TOKEN);
   const user = { 'auth-provider': { name: 'tokenFile', config: { tokenFile } } };
-  const config = {
-    clusters: [{ name: 'c', cluster: { server: url, 'certificate-authority': caFile } }],
-    users: [{ name: 'u', user }],
-    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
-    'current-context': 'x',
-  };
-  await writeFile(kubeconfig, JSON.stringify(config));
+  await writeFile(kubeconfig, kubeconfigText(url, caFile, user));
   const kube = new KubeClient(kubeconfig, 'constellation-vpn-test');
   tt.teardown(() => {
     kube.close();
-    server.close();
-    server.closeAllConnections();
+    close();
   });
   return { kube, server, seen, connections: () => connections, url, caFile, tokenFile };
 }

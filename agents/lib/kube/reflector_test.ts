@@ -1,13 +1,11 @@
 /** Against a small HTTPS server whose lists and watches are scripted. A real one: test/api. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
-import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { execa } from 'execa';
+import { kubeconfigText, listen, makeCertificate, type Certificate } from '../../../test/fakes/https-server.ts';
 import { createLog } from '../log.ts';
 import { KubeClient, type KubeObject } from './client.ts';
 import { Reflector } from './reflector.ts';
@@ -38,15 +36,11 @@ interface Script {
 }
 
 let folder = '';
-let key = '';
-let cert = '';
+let certificate: Certificate;
 
 test.before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-reflector-'));
-  const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const subject = ['-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '1'];
-  await execa('openssl', ['req', '-x509', ...curve, ...subject, '-keyout', 'key', '-out', 'cert'], { cwd: folder });
-  [key, cert] = [await readFile(join(folder, 'key'), 'utf8'), await readFile(join(folder, 'cert'), 'utf8')];
+  certificate = await makeCertificate(folder, 'test');
 });
 test.after.always(() => rm(folder, { recursive: true, force: true }));
 
@@ -55,23 +49,13 @@ async function bench(tt: ExecutionContext, { list, watch = open, absent }: Scrip
   tt.timeout(20_000);
   const lists: URLSearchParams[] = [];
   const watches: URLSearchParams[] = [];
-  const server = createServer({ key, cert }, (request, response) => {
+  const { url, close } = await listen(certificate, (request, response) => {
     const query = new URL(request.url ?? '', 'https://a').searchParams;
     if (query.has('watch')) watch(response, watches.push(query) - 1);
     else list(response, lists.push(query) - 1);
   });
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const file = join(folder, `${benches++}.json`);
-  const config = {
-    clusters: [{ name: 'c', cluster: { server: url, 'certificate-authority': join(folder, 'cert') } }],
-    users: [{ name: 'u', user: { token: 'hunter2' } }],
-    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
-    'current-context': 'x',
-  };
-  await writeFile(file, JSON.stringify(config));
+  await writeFile(file, kubeconfigText(url, join(folder, 'test.crt'), { token: 'hunter2' }));
   const kube = new KubeClient(file, 'test');
 
   const said: string[] = [];
@@ -101,8 +85,7 @@ async function bench(tt: ExecutionContext, { list, watch = open, absent }: Scrip
   tt.teardown(async () => {
     await stop();
     kube.close();
-    server.close();
-    server.closeAllConnections();
+    close();
   });
   return { reflector, url, changes, said, lists, watches, stop };
 }
