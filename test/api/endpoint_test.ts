@@ -52,13 +52,14 @@ const unexpected = <T extends { rule?: unknown }>(errors: readonly T[]): T[] =>
 
 test.serial('pods of others and their CiliumEndpoints are left alone', async (t) => {
   const { cluster } = fixture;
-  await start(t, fixture);
+  const { agent } = await start(t, fixture);
   const other = await createPod(cluster, { ...BERLIN, name: 'vpn-endpoint-sync-x', component: 'endpoint-sync' });
   const before = await createEndpoint(cluster, other);
   await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
   await sleep(300);
   t.deepEqual(await getEndpoint(cluster, 'vpn-endpoint-sync-x'), before);
+  t.deepEqual(unexpected(agent.errors()), [], 'it did not even try: the Roles would refuse it');
 });
 
 test.serial('an endpoint without addresses waits for its agent to write them', async (t) => {
