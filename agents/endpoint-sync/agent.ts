@@ -8,21 +8,21 @@ import { Reflector } from '../lib/kube/reflector.ts';
 import type { Log } from '../lib/log.ts';
 import { LOST_RANGES_PATH, LostRangesHint } from '../lib/lost-ranges.ts';
 import { WorkQueue, type Again } from '../lib/queue.ts';
-import { CILIUM_CONFIG, type ConfigMap } from './cilium-config/check.ts';
+import { CILIUM_CONFIG } from './cilium-config/check.ts';
 import { CiliumCheck } from './cilium-config/reconcile.ts';
 import { Endpoints } from './endpoint/reconcile.ts';
 import { IpMasq } from './ip-masq/reconcile.ts';
 import { LostRangesCheck } from './lost-ranges/reconcile.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from './paths.ts';
-import type { CiliumEndpoint, Pod } from './endpoint/plan.ts';
+import type { CiliumEndpoint, ConfigMap, Pod } from './objects.ts';
 import { Resteering } from './lost-ranges/resteer.ts';
 
 const BACKOFF = { firstMs: 50, maxMs: 30_000 };
 /** Requests under way at the same time, at most. */
 const CONCURRENCY = 8;
-/** Anybody in the cluster can send hints: more keys than this, and they are refused. */
-const MAX_KEYS = 10_000;
+/** Conflicts and nothing else for so long, in milliseconds, are no longer chance. */
+const LONG_CONFLICT_MS = 10_000;
 
 export interface Settings {
   /** Of the VPN. */
@@ -34,7 +34,7 @@ export interface Settings {
   readonly instance: string;
 }
 
-/** Keys of the queue: `CiliumEndpoint vpn-frontend-0`, `ip-masq-agent`, `cilium-config`, `lost-ranges node-1`. */
+/** Keys of the queues: `CiliumEndpoint vpn-frontend-0`, `ip-masq-agent`, `cilium-config`, `lost-ranges`. */
 type Kind = 'CiliumEndpoint' | typeof IP_MASQ_AGENT | typeof CILIUM_CONFIG | 'lost-ranges';
 
 export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
@@ -95,34 +95,22 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     CiliumEndpoint: (name) => endpointsReconciler.reconcile(name),
     [IP_MASQ_AGENT]: () => ipMasq.reconcile(),
     [CILIUM_CONFIG]: () => ciliumCheck.reconcile(),
-    'lost-ranges': (node) => lostRanges.reconcile(node),
+    'lost-ranges': () => lostRanges.reconcile(),
   };
-  const failing = new Map<string, string>();
-  const queue = new WorkQueue(
-    async (key) => {
-      const [kind, name] = split(key);
-      const again = await reconcilers[kind](name);
-      if (failing.delete(key)) log.info({ object: key }, 'works again');
-      return again;
-    },
-    {
-      backoff: BACKOFF,
-      concurrency: CONCURRENCY,
-      onError: (key, error) => {
-        const [object] = split(key);
-        if (error instanceof KubeError && error.kind === 'conflict') {
-          metrics.conflicts.inc({ object });
-          return undefined;
-        }
-        metrics.errors.inc({ object, reason: error instanceof KubeError ? error.kind : 'other' });
-        const problem = error instanceof Error ? error.message : String(error);
-        if (failing.get(key) !== problem) log.error({ object: key, problem }, 'failed, trying again');
-        failing.set(key, problem);
-        const retryAfterMs = error instanceof KubeError ? error.retryAfterMs : undefined;
-        return retryAfterMs === undefined ? undefined : { afterMs: retryAfterMs, hold: true };
+  const failures = new Failures(log, metrics);
+  const createQueue = (concurrency: number) =>
+    new WorkQueue(
+      async (key) => {
+        const [kind, name] = split(key);
+        const again = await reconcilers[kind](name);
+        failures.over(key);
+        return again;
       },
-    },
-  );
+      { backoff: BACKOFF, concurrency, onError: (key, error) => failures.happened(key, split(key)[0], error) },
+    );
+  const queue = createQueue(CONCURRENCY);
+  // Nodes that don't answer must not hold up what is urgent.
+  const slowQueue = createQueue(1);
   const add = (kind: Kind, name = ''): void => queue.add(name === '' ? kind : `${kind} ${name}`);
   const addAll = (): void => {
     for (const { metadata } of pods.all()) add('CiliumEndpoint', metadata.name);
@@ -133,8 +121,8 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
   const hint: Route = (body) => {
     const decoded = LostRangesHint.decode(parse(body));
     if (E.isLeft(decoded)) return { status: 400, text: 'expected {"node": "<name>"}\n' };
-    if (queue.size >= MAX_KEYS) return { status: 503, text: 'busy, try again later\n' };
-    add('lost-ranges', decoded.right.node);
+    if (!lostRanges.hint(decoded.right.node)) return { status: 503, text: 'busy, try again later\n' };
+    slowQueue.add('lost-ranges');
     return { status: 202, text: 'ok\n' };
   };
 
@@ -150,9 +138,53 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     run: async (signal: AbortSignal): Promise<void> => {
       await config.read();
       await Promise.all([config.follow(signal), ...reflectors.map((reflector) => reflector.run(signal))]);
-      await queue.stop();
+      await Promise.all([queue.stop(), slowQueue.stop()]);
     },
   };
+}
+
+/** What fails is said once, and counted each time. */
+class Failures {
+  readonly #log: Log;
+  readonly #metrics: Metrics;
+  readonly #said = new Map<string, string>();
+  /** When the first of several conflicts in a row was, by key. */
+  readonly #conflictingSince = new Map<string, number>();
+
+  constructor(log: Log, metrics: Metrics) {
+    this.#log = log;
+    this.#metrics = metrics;
+  }
+
+  /** The key went through. */
+  over(key: string): void {
+    this.#conflictingSince.delete(key);
+    if (this.#said.delete(key)) this.#log.info({ object: key }, 'does not fail any more');
+  }
+
+  happened(key: string, object: Kind, error: unknown): Again | undefined {
+    const kind = error instanceof KubeError ? error.kind : 'other';
+    if (kind === 'conflict') return this.#conflict(key, object, error as KubeError);
+    this.#metrics.errors.inc({ object, reason: kind });
+    this.#say(key, error);
+    const retryAfterMs = error instanceof KubeError ? error.retryAfterMs : undefined;
+    return retryAfterMs === undefined ? undefined : { afterMs: retryAfterMs, hold: true };
+  }
+
+  /** Somebody else was faster: normal life, unless it goes on and on. */
+  #conflict(key: string, object: Kind, error: KubeError): undefined {
+    this.#metrics.conflicts.inc({ object });
+    const now = performance.now();
+    const since = this.#conflictingSince.get(key) ?? now;
+    this.#conflictingSince.set(key, since);
+    if (now - since >= LONG_CONFLICT_MS) this.#say(key, error);
+  }
+
+  #say(key: string, error: unknown): void {
+    const problem = error instanceof Error ? error.message : String(error);
+    if (this.#said.get(key) !== problem) this.#log.error({ object: key, problem }, 'failed, trying again');
+    this.#said.set(key, problem);
+  }
 }
 
 function split(key: string): [kind: Kind, name: string] {

@@ -3,9 +3,9 @@ import type { KubeClient } from '../lib/kube/client.ts';
 import { KubeError } from '../lib/kube/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { wait } from '../lib/wait.ts';
-import type { ConfigMap } from './cilium-config/check.ts';
 import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from './paths.ts';
-import { planEndpoint, type CiliumEndpoint, type Pod } from './endpoint/plan.ts';
+import { planEndpoint, prefixesOf } from './endpoint/plan.ts';
+import type { CiliumEndpoint, ConfigMap, Pod } from './objects.ts';
 import { planIpMasq } from './ip-masq/plan.ts';
 
 const TRIES = 8;
@@ -44,6 +44,7 @@ async function cleanEndpoint(kube: KubeClient, log: Log, namespace: string, pod:
   const endpoint = await kube.get<CiliumEndpoint>(path);
   if (endpoint === undefined) return;
   const plan = planEndpoint(endpoint, pod, []);
+  if (plan.kind === 'waiting' && prefixesOf(endpoint).length > 0) throw new Error(`still lists ranges: ${plan.reason}`);
   if (plan.kind !== 'patch') return;
   await kube.patch(path, plan.ops);
   log.info({ pod: name, removed: plan.removed.length }, 'CiliumEndpoint cleaned up');
@@ -70,7 +71,7 @@ async function persist(task: () => Promise<void>): Promise<string | undefined> {
       const hopeless = ['forbidden', 'invalid', 'other'].includes(kind);
       if (hopeless || tries === TRIES) return error instanceof Error ? error.message : String(error);
       const retryAfterMs = error instanceof KubeError ? error.retryAfterMs : undefined;
-      await wait(retryAfterMs ?? 100 * 2 ** tries, new AbortController().signal);
+      await wait(retryAfterMs ?? 100 * 2 ** tries);
     }
   }
 }

@@ -62,7 +62,7 @@ export function createMetrics(configValid: () => boolean) {
     }),
     ipMasqAgent: new Gauge({
       name: 'constellation_vpn_ip_masq_agent_config',
-      help: '1 at the state of ip-masq-agent: merged (our ranges are in), absent (nothing to merge into) or broken (not touched).',
+      help: '1 at the state of ip-masq-agent: merged (our ranges are in), absent (nothing to merge into) or broken (not touched); none of them while a patch does not get through.',
       labelNames: ['state'] as const,
       registers,
     }),

@@ -33,7 +33,7 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
   };
   for (const [name, route] of Object.entries(routes)) all[name] = async (body) => route(body);
 
-  const server = createServer((request, response) => {
+  const server = createServer({ connectionsCheckingInterval: 1_000 }, (request, response) => {
     const name = `${request.method} ${(request.url ?? '').split('?')[0]}`;
     const answer = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(status, { 'content-type': type }).end(text);

@@ -64,11 +64,6 @@ export class WorkQueue {
     this.#pump();
   }
 
-  /** Keys that wait or run. */
-  get size(): number {
-    return this.#entries.size;
-  }
-
   /** Nothing new starts; resolves when what runs has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;

@@ -14,6 +14,7 @@ export interface LogRecord {
   level: string;
   component: string;
   msg: string;
+  object?: unknown;
   rule?: unknown;
   problem?: unknown;
   port?: unknown;

@@ -95,12 +95,16 @@ test.serial('overwritten by several at once, without a pause: right in the end, 
   const { agent } = await start(t, fixture);
   const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
+  // Each write has an address of its own: a lost update would show.
+  const addressOf = (id: number) => `10.10.${id >> 8}.${id & 255}`;
   const writer = async (first: number) => {
-    for (let i = 0; i < 100; i++) await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, first + i));
+    for (let id = first; id < first + 100; id++) await overwrite(cluster, endpoint, agentStatus([addressOf(id)], id));
   };
   await Promise.all([0, 100, 200, 300, 400, 500].map(writer));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
   await sleep(500);
+  const { status } = await getEndpoint(cluster, BERLIN.name);
+  t.is(status?.networking?.addressing?.[0]?.ipv4, addressOf((status as { id?: number }).id ?? -1));
   const patches = await agent.metric(PATCHES);
   await sleep(1000);
   t.deepEqual(await agent.metric(PATCHES), patches);

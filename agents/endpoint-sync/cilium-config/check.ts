@@ -4,12 +4,9 @@ import { familyOf } from '../../../functions/model/cidr.ts';
 import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import type { KubeObject } from '../../lib/kube/client.ts';
+import type { ConfigMap } from '../objects.ts';
 
 export const CILIUM_CONFIG = 'cilium-config';
-
-export interface ConfigMap extends KubeObject {
-  readonly data?: Readonly<Record<string, string>>;
-}
 
 export interface Finding {
   /** The rule's name in metrics. */

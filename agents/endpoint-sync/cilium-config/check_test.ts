@@ -2,7 +2,8 @@ import test from 'ava';
 import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import { ciliumConfig, configOf, goodSpec, type Loose } from '../../../test/functions/items.ts';
-import { checkCilium, eventOf, type ConfigMap, type Finding } from './check.ts';
+import type { ConfigMap } from '../objects.ts';
+import { checkCilium, eventOf, type Finding } from './check.ts';
 
 const VPN = configOf(goodSpec()).vpn;
 const DUAL = configOf(goodSpec({ peerCIDRs: ['192.168.100.0/24', 'fd12::/48'] })).vpn;

@@ -2,9 +2,10 @@
 import { KubeError } from '../../lib/kube/errors.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { CommonDeps } from '../deps.ts';
-import { checkCilium, CILIUM_CONFIG, eventOf, type ConfigMap, type Finding } from './check.ts';
+import type { ConfigMap } from '../objects.ts';
+import { checkCilium, CILIUM_CONFIG, eventOf, type Finding } from './check.ts';
 import { eventsPath } from '../paths.ts';
-import type { Pod } from '../endpoint/plan.ts';
+import type { Pod } from '../objects.ts';
 
 const OBJECT = { object: CILIUM_CONFIG };
 /** Kubernetes keeps Events for an hour: what is still wrong is said again before that, in milliseconds. */

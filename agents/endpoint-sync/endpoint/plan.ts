@@ -5,22 +5,7 @@
  */
 import { canonicalAddress, familyOf, sortCidrs, type Cidr } from '../../../functions/model/cidr.ts';
 import type { JsonPatchOp } from '../../lib/json-patch.ts';
-import type { KubeObject } from '../../lib/kube/client.ts';
-
-/** Cilium's AddressPair: one address or prefix of each family at most. */
-export interface AddressPair {
-  readonly ipv4?: string;
-  readonly ipv6?: string;
-}
-
-/** The part of a CiliumEndpoint (cilium.io/v2) that we read. `status` is what the agent of the pod's node wrote. */
-export interface CiliumEndpoint extends KubeObject {
-  readonly status?: { readonly networking?: { readonly addressing?: readonly AddressPair[] | null } | null } | null;
-}
-
-export interface Pod extends KubeObject {
-  readonly status?: { readonly podIPs?: readonly { readonly ip: string }[]; readonly hostIP?: string };
-}
+import type { AddressPair, CiliumEndpoint, Pod } from '../objects.ts';
 
 export type EndpointPlan =
   | { readonly kind: 'converged' }
@@ -77,7 +62,8 @@ export function planEndpoint(endpoint: CiliumEndpoint, pod: Pod, cidrs: readonly
     kind: 'patch',
     ops: [
       { op: 'test', path: '/metadata/uid', value: uid },
-      { op: 'test', path: '/metadata/resourceVersion', value: resourceVersion },
+      // Not a `test`: this one is answered by a true 409, which no refusal looks like.
+      { op: 'replace', path: '/metadata/resourceVersion', value: resourceVersion },
       {
         op: 'replace',
         path: '/status/networking/addressing',

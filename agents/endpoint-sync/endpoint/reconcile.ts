@@ -6,9 +6,10 @@ import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
 import { endpointsPath, SITE_LABEL } from '../paths.ts';
-import { planEndpoint, prefixesOf, type CiliumEndpoint, type EndpointPlan, type Pod } from './plan.ts';
+import type { CiliumEndpoint, Pod } from '../objects.ts';
+import { planEndpoint, prefixesOf, type EndpointPlan } from './plan.ts';
 import { OUT_MS, type Resteering } from '../lost-ranges/resteer.ts';
-import { Rivalry } from '../rivalry.ts';
+import { WriteBudget, type Writing } from '../write-budget.ts';
 
 const OBJECT = { object: 'CiliumEndpoint' };
 
@@ -27,10 +28,12 @@ interface Written {
 
 export class Endpoints {
   readonly #deps: Deps;
-  readonly #rivalry = new Rivalry();
+  readonly #budget = new WriteBudget();
   readonly #written = new Map<string, Written>();
   /** When an event showed a change that is not dealt with yet; `performance.now()`. */
   readonly #changedAt = new Map<string, number>();
+  /** What a pod's CiliumEndpoint waits for, as it was said. */
+  readonly #waiting = new Map<string, string>();
   readonly #startedAt = performance.now();
 
   constructor(deps: Deps) {
@@ -65,11 +68,21 @@ export class Endpoints {
     if (plan.kind === 'patch') return this.#patch(pod, endpoint, plan, out);
     this.#changedAt.delete(name);
     if (plan.kind === 'converged') return this.#settled(name, out);
+    this.#sayWaiting(name, plan.reason);
   }
 
   #forget(name: string): void {
     this.#changedAt.delete(name);
     this.#written.delete(name);
+    this.#budget.forget(name);
+    this.#waiting.delete(name);
+  }
+
+  /** Why nothing is done about a pod; once. */
+  #sayWaiting(name: string, reason: string): void {
+    if (this.#waiting.get(name) === reason) return;
+    this.#waiting.set(name, reason);
+    this.#deps.log.info({ pod: name, reason }, 'CiliumEndpoint is not ready to be patched');
   }
 
   async #patch(
@@ -80,8 +93,9 @@ export class Endpoints {
   ): Promise<Again | void> {
     const { name } = pod.metadata;
     const { kube, log, metrics, namespace } = this.#deps;
-    const hold = this.#contested(name, endpoint);
-    if (hold !== undefined) return hold;
+    const writing = this.#against(name, endpoint);
+    const waitMs = this.#budget.wait(name, writing, performance.now());
+    if (waitMs > 0) return this.#holdBack(name, writing, waitMs);
     let patched: CiliumEndpoint;
     try {
       patched = await kube.patch<CiliumEndpoint>(`${endpointsPath(namespace)}/${name}`, plan.ops);
@@ -92,6 +106,7 @@ export class Endpoints {
     const now = performance.now();
     const changedAt = this.#changedAt.get(name);
     this.#changedAt.delete(name);
+    this.#budget.spend(name, writing, now);
     metrics.patches.inc(OBJECT);
     if (changedAt !== undefined) metrics.restored.observe((now - changedAt) / 1000);
     this.#written.set(name, { uid: endpoint.metadata.uid, prefixes: prefixesOf(patched).join(' '), at: now });
@@ -100,24 +115,29 @@ export class Endpoints {
     return this.#settled(name, out);
   }
 
-  /** Other prefixes than those that we wrote, and than none, are another writer's. Cilium's agent leaves none: that is mended at once. */
-  #contested(name: string, endpoint: CiliumEndpoint): Again | undefined {
-    const { uid, resourceVersion } = endpoint.metadata;
+  /** Other prefixes than those that we wrote, and than none, are a rival's. Cilium's agent leaves none. */
+  #against(name: string, endpoint: CiliumEndpoint): Writing {
     const prefixes = prefixesOf(endpoint).join(' ');
     const written = this.#written.get(name);
-    if (prefixes === '' || (written?.uid === uid && written.prefixes === prefixes)) return undefined;
-    const { holdMs, times } = this.#rivalry.undone(name, resourceVersion, performance.now());
-    if (holdMs === 0) return undefined;
-    this.#deps.log.warn(
-      { pod: name, times, holdMs: Math.round(holdMs) },
-      'somebody else writes other ranges to this CiliumEndpoint, holding back; are two endpoint-syncs running?',
-    );
-    return { afterMs: holdMs };
+    const ours = written?.uid === endpoint.metadata.uid && written.prefixes === prefixes;
+    return prefixes === '' || ours ? 'ordinary' : 'rival';
+  }
+
+  #holdBack(name: string, writing: Writing, waitMs: number): Again {
+    if (this.#budget.sayOnce(name))
+      this.#deps.log.warn(
+        { pod: name, waitMs },
+        writing === 'rival'
+          ? 'somebody else writes other ranges to this CiliumEndpoint, holding back; are two endpoint-syncs running?'
+          : 'somebody takes the ranges out of this CiliumEndpoint all the time, holding back',
+      );
+    return { afterMs: waitMs };
   }
 
   /** `out`: what the CiliumEndpoint does not list for a moment. */
   #settled(name: string, out: ReadonlySet<Cidr>): Again | void {
     const { metrics, resteering } = this.#deps;
+    this.#waiting.delete(name);
     metrics.lastSuccess.setToCurrentTime(OBJECT);
     resteering.seenOut(name, out, performance.now());
     if (out.size > 0) return { afterMs: OUT_MS };

@@ -8,9 +8,9 @@
 import { constructFromEvents, YAML11_SCHEMA, YAMLException } from 'js-yaml';
 import { isRecord } from '../../../functions/model/krm.ts';
 import { locate, meaning, pairsOf, parseText, type Pair, type YamlNode } from './yaml-spans.ts';
-import { append, drop, FIELD, isNull, undo, Unfit, type Created, type Place } from './splices.ts';
+import { append, drop, FIELD, isNull, undo, Unfit, type Created, type Place } from './list-edit.ts';
 
-export { isCreated, type Created } from './splices.ts';
+export { isCreated, type Created } from './list-edit.ts';
 
 export interface ParsedConfig {
   /** The entries, in order. */
@@ -44,8 +44,8 @@ export interface Edited {
 /** The text must not be empty: Cilium takes that for no configuration and uses its defaults. */
 export const readConfig = (text: string): ParsedConfig | Problem => orProblem(() => read(text));
 
-/** The edited text was read again and means what it should. */
-export const editConfig = (text: string, edit: Edit): Edited | Problem => orProblem(() => change(text, edit));
+/** The edited text was read again and means what it should. Where nothing is to be edited, nothing is read again. */
+export const editConfig = (config: ParsedConfig, edit: Edit): Edited | Problem => orProblem(() => change(config, edit));
 
 function orProblem<T>(work: () => T): T | Problem {
   try {
@@ -131,8 +131,8 @@ const lineOf = (text: string, { start }: YamlNode): string =>
 
 // Editing.
 
-function change(text: string, { add, remove, created }: Edit): Edited {
-  const before = read(text);
+function change(before: ParsedConfig, { add, remove, created }: Edit): Edited {
+  const { text } = before.place;
   const dropped = lastOnes(before.cidrs, remove);
   const cidrs = [...before.cidrs.filter((_, i) => !dropped.has(i)), ...add];
   // an empty list is not what we created: that one goes as soon as it is empty

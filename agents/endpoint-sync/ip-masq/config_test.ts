@@ -2,17 +2,22 @@ import test from 'ava';
 import fc from 'fast-check';
 import { loadAll } from 'js-yaml';
 import { LOSSLESS } from '../../../functions/lib/yaml.ts';
-import { editConfig, readConfig, type Created, type Edit } from './config.ts';
+import { editConfig, readConfig, type Created, type Edit, type Edited, type Problem } from './config.ts';
 
 const A = '192.168.100.0/24';
 const B = 'fd00:1::/48';
+
+function editText(text: string, edit: Edit): Edited | Problem {
+  const config = readConfig(text);
+  return 'problem' in config ? config : editConfig(config, edit);
+}
 
 /** The text after an edit; fails where there is a problem. */
 function edit(
   text: string,
   { add = [], remove = [], created }: Partial<Edit>,
 ): { text: string; created?: Created | undefined } {
-  const edited = editConfig(text, { add, remove, created });
+  const edited = editText(text, { add, remove, created });
   if ('problem' in edited) throw new Error(`${JSON.stringify(text)} ${edited.problem}`);
   return edited;
 }
@@ -531,7 +536,7 @@ test(
 
 const broken = test.macro((tt, text: string, message: RegExp | string) => {
   const config = readConfig(text);
-  const edited = editConfig(text, { add: [A], remove: [], created: undefined });
+  const edited = editText(text, { add: [A], remove: [], created: undefined });
   tt.true('problem' in edited);
   if (!('problem' in edited)) return;
   if ('problem' in config) tt.is(config.problem, edited.problem);
@@ -635,8 +640,19 @@ test(
 
 test('a result that does not mean what it should is no result', (tt) => {
   // in single quotes, the neighbour's, that is read as `a b`
-  tt.deepEqual(editConfig(`${N}:\n- 'x'\n`, { add: ['a\n  b'], remove: [] }), {
+  tt.deepEqual(editText(`${N}:\n- 'x'\n`, { add: ['a\n  b'], remove: [] }), {
     problem: 'has nonMasqueradeCIDRs in a form that cannot be edited safely: write it with one entry per line',
+  });
+});
+
+test('without anything to edit the text is not read again', (tt) => {
+  const text = 'a: b: c'; // would be a problem
+  const config = { cidrs: [A], hasField: true, place: { text, root: undefined, field: undefined } };
+  for (const remove of [[], [B]])
+    tt.deepEqual(editConfig(config, { add: [], remove, created: 'field' }), { text, created: 'field' });
+  tt.deepEqual(editConfig({ ...config, cidrs: [] }, { add: [], remove: [], created: 'field' }), {
+    text,
+    created: undefined,
   });
 });
 

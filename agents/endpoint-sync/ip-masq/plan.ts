@@ -3,22 +3,17 @@
  * somebody else's object, and several installations of this VPN may share it: an annotation remembers whose entry is
  * whose. Entries that it does not name are others', and are neither taken over nor taken out.
  */
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { isRecord } from '../../../functions/model/krm.ts';
 import { escapePointer, type JsonPatchOp } from '../../lib/json-patch.ts';
+import type { ConfigMap } from '../objects.ts';
 import { editConfig, isCreated, readConfig, type Created, type Edited, type Problem } from './config.ts';
 
-/** Its value is JSON: by owner (the namespace of an installation) its entries, and what it had to create for them. */
+/**
+ * Its value is JSON: by owner (the namespace of an installation) its entries, and what it had to create for them. Long
+ * JSON is packed: `gzip:` and the base64 of its gzip.
+ */
 export const ANNOTATION = 'constellation-vpn.io/non-masquerade-cidrs';
-
-/** ConfigMap (v1), the part that matters here. */
-export interface ConfigMapLike {
-  readonly metadata?: {
-    readonly uid?: string;
-    readonly resourceVersion?: string;
-    readonly annotations?: Readonly<Record<string, string>>;
-  };
-  readonly data?: Readonly<Record<string, string>>;
-}
 
 export type IpMasqPlan =
   /** As it should be. */
@@ -44,50 +39,50 @@ interface Share {
 
 type Memory = ReadonlyMap<string, Share>;
 
+/** What was seen, its annotation read. */
+interface Seen {
+  readonly configMap: ConfigMap;
+  /** The annotation's JSON, as it is there; undefined where there is none. */
+  readonly json: string | undefined;
+  readonly memory: Memory;
+}
+
 const ABSENT = `ConfigMap ip-masq-agent has no data.config, so Cilium keeps its own default ranges (RFC 1918 and others) from masquerading; a configuration made here would replace those, so none is made. Create ip-masq-agent's configuration with nonMasqueradeCIDRs holding the ranges that shall not be masqueraded (with Helm: ipMasqAgent.config.nonMasqueradeCIDRs); the on-prem ranges are then added to it.`;
 
 /**
  * `owner`: the namespace of this installation. `desired`: canonical CIDRs; none to leave no trace of this installation.
- * A patch applies only to the very object that was seen. Planned again on its result, there is nothing to do.
+ * A patch applies only to the very object that was seen; to one that changed since, the API server answers 409 Conflict.
+ * Planned again on its result, there is nothing to do.
  */
-export function planIpMasq(
-  configMap: ConfigMapLike | undefined,
-  owner: string,
-  desired: readonly string[],
-): IpMasqPlan {
+export function planIpMasq(configMap: ConfigMap | undefined, owner: string, desired: readonly string[]): IpMasqPlan {
   if (configMap === undefined) return { kind: 'absent', message: ABSENT };
-  const memory = readMemory(configMap.metadata?.annotations?.[ANNOTATION]);
-  if ('problem' in memory) return broken(`metadata.annotations["${ANNOTATION}"] ${memory.problem}`);
+  const seen = see(configMap);
+  if ('problem' in seen) return broken(`metadata.annotations["${ANNOTATION}"] ${seen.problem}`);
   const text = configMap.data?.config ?? '';
-  return text === '' ? forget(configMap, memory, owner) : merge(configMap, text, memory, owner, desired);
+  return text === '' ? forget(seen, owner) : merge(seen, text, owner, desired);
 }
 
 const broken = (what: string): IpMasqPlan => ({ kind: 'broken', message: `ConfigMap ip-masq-agent, ${what}` });
 
-function merge(
-  configMap: ConfigMapLike,
-  text: string,
-  memory: Memory,
-  owner: string,
-  desired: readonly string[],
-): IpMasqPlan {
+function merge(seen: Seen, text: string, owner: string, desired: readonly string[]): IpMasqPlan {
   const config = readConfig(text);
   if ('problem' in config) return broken(`data.config ${config.problem}`);
 
+  const { memory } = seen;
   const wishes = compare(config.cidrs, memory, owner, desired);
-  const edited = editConfig(text, { ...wishes, created: createdOf(memory) });
+  const edited = editConfig(config, { ...wishes, created: createdOf(memory) });
   if ('problem' in edited) return broken(`data.config ${edited.problem}`);
-  const ops = [...textOps(text, edited), ...memoryOps(configMap, remember(memory, owner, wishes.own, edited.created))];
+  const ops = [...textOps(text, edited), ...memoryOps(seen, remember(memory, owner, wishes.own, edited.created))];
   return ops.length === 0
     ? { kind: 'nothing' }
-    : { kind: 'patch', ops: [...sameObject(configMap), ...ops], added: wishes.add, removed: wishes.remove };
+    : { kind: 'patch', ops: [...sameObject(seen.configMap), ...ops], added: wishes.add, removed: wishes.remove };
 }
 
 /** Without a configuration none of our entries are there. */
-function forget(configMap: ConfigMapLike, memory: Memory, owner: string): IpMasqPlan {
-  if (!memory.has(owner)) return { kind: 'absent', message: ABSENT };
-  const ops = memoryOps(configMap, new Map([...memory].filter(([name]) => name !== owner)));
-  return { kind: 'patch', ops: [...sameObject(configMap), ...ops], added: [], removed: [] };
+function forget(seen: Seen, owner: string): IpMasqPlan {
+  if (!seen.memory.has(owner)) return { kind: 'absent', message: ABSENT };
+  const ops = memoryOps(seen, new Map([...seen.memory].filter(([name]) => name !== owner)));
+  return { kind: 'patch', ops: [...sameObject(seen.configMap), ...ops], added: [], removed: [] };
 }
 
 interface Wishes {
@@ -114,15 +109,43 @@ function compare(listed: readonly string[], memory: Memory, owner: string, desir
 
 const REMEDY = 'mend it, or remove it: then entries of this VPN that are in the list stay there for good';
 
-function readMemory(annotation: string | undefined): Memory | Problem {
-  if (annotation === undefined) return new Map();
-  const value = parseJson(annotation);
+function see(configMap: ConfigMap): Seen | Problem {
+  const value = configMap.metadata.annotations?.[ANNOTATION];
+  if (value === undefined) return { configMap, json: undefined, memory: new Map() };
+  const json = unpack(value);
+  if (json === undefined) return { problem: `has no base64 of gzipped text behind "${PACKED}": ${REMEDY}` };
+  const memory = readMemory(json);
+  return 'problem' in memory ? memory : { configMap, json, memory };
+}
+
+function readMemory(json: string): Memory | Problem {
+  const value = parseJson(json);
   if (!isRecord(value)) return { problem: `is not a JSON object: ${REMEDY}` };
   const shares = Object.entries(value);
   const bad = shares.find(([, share]) => !isShare(share));
   return bad === undefined
     ? new Map(shares as [string, Share][])
     : { problem: `has something other than {"cidrs": [...]} at ${JSON.stringify(bad[0])}: ${REMEDY}` };
+}
+
+const PACKED = 'gzip:';
+/** JSON up to this long is left readable. All annotations of an object together have 256 KiB. */
+const PLAIN_BYTES = 64 * 1024;
+/** Packed text that would be longer is taken for broken. */
+const UNPACKED_BYTES = 16 * 1024 * 1024;
+
+const pack = (json: string): string =>
+  Buffer.byteLength(json) <= PLAIN_BYTES ? json : PACKED + gzipSync(json).toString('base64');
+
+/** What was packed, or the value itself; undefined where it is broken. */
+function unpack(value: string): string | undefined {
+  if (!value.startsWith(PACKED)) return value;
+  try {
+    const bytes = Buffer.from(value.slice(PACKED.length), 'base64');
+    return gunzipSync(bytes, { maxOutputLength: UNPACKED_BYTES }).toString();
+  } catch {
+    return undefined;
+  }
 }
 
 function parseJson(text: string): unknown {
@@ -159,7 +182,7 @@ const withCreated = (share: Share, created: Created | undefined): Share =>
   share.created === created ? share : ({ ...share, created } as Share); // undefined is left out of the JSON
 
 /** Keys and entries sorted, no white space. */
-function annotationOf(memory: Memory): string | undefined {
+function jsonOf(memory: Memory): string | undefined {
   if (memory.size === 0) return undefined;
   const shares = [...memory].map(([name, share]) => [name, sorted({ ...share, cidrs: [...share.cidrs].sort() })]);
   return JSON.stringify(sorted(Object.fromEntries(shares) as object));
@@ -170,24 +193,27 @@ const sorted = (map: object): object =>
 
 // Operations.
 
-function sameObject({ metadata: { uid, resourceVersion } = {} }: ConfigMapLike): JsonPatchOp[] {
-  return [
-    { op: 'test', path: '/metadata/uid', value: uid },
-    { op: 'test', path: '/metadata/resourceVersion', value: resourceVersion },
-  ];
-}
+/**
+ * Replacing the resourceVersion by the one that was seen is how a write is made conditional: 409 Conflict where the object
+ * has another. A `test` of it would fail with 422, as does a patch whose result is refused. The uid cannot be replaced.
+ */
+const sameObject = ({ metadata: { uid, resourceVersion } }: ConfigMap): JsonPatchOp[] => [
+  { op: 'test', path: '/metadata/uid', value: uid },
+  { op: 'replace', path: '/metadata/resourceVersion', value: resourceVersion },
+];
 
 const textOps = (before: string, { text }: Edited): JsonPatchOp[] =>
   text === before ? [] : [{ op: 'replace', path: '/data/config', value: text }];
 
-function memoryOps({ metadata }: ConfigMapLike, memory: Memory): JsonPatchOp[] {
-  const annotations = metadata?.annotations ?? {};
-  const value = annotationOf(memory);
-  if (value === annotations[ANNOTATION]) return [];
+/** JSON is compared, not what it is packed into: another zlib may give other bytes. */
+function memoryOps({ configMap, json: before }: Seen, memory: Memory): JsonPatchOp[] {
+  const json = jsonOf(memory);
+  if (json === before) return [];
   const path = `/metadata/annotations/${escapePointer(ANNOTATION)}`;
-  if (value === undefined) return [{ op: 'remove', path }];
+  if (json === undefined) return [{ op: 'remove', path }];
+  const value = pack(json);
   // the API server leaves out an empty map, and there is no adding to what is not there
-  return Object.keys(annotations).length === 0
+  return Object.keys(configMap.metadata.annotations ?? {}).length === 0
     ? [{ op: 'add', path: '/metadata/annotations', value: { [ANNOTATION]: value } }]
     : [{ op: 'add', path, value }];
 }

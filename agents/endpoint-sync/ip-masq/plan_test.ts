@@ -1,8 +1,10 @@
+import { gunzipSync, gzipSync } from 'node:zlib';
 import test from 'ava';
 import fc from 'fast-check';
 import type { JsonPatchOp } from '../../lib/json-patch.ts';
+import type { ConfigMap } from '../objects.ts';
 import { editConfig, readConfig } from './config.ts';
-import { ANNOTATION, planIpMasq, type ConfigMapLike, type IpMasqPlan } from './plan.ts';
+import { ANNOTATION, planIpMasq, type IpMasqPlan } from './plan.ts';
 
 const A = '192.168.100.0/24';
 const B = 'fd00:1::/48';
@@ -11,14 +13,15 @@ const WITH_A = `${TEXT}- ${A}\n`;
 const KEY = '/metadata/annotations/constellation-vpn.io~1non-masquerade-cidrs';
 const SAME: JsonPatchOp[] = [
   { op: 'test', path: '/metadata/uid', value: 'u' },
-  { op: 'test', path: '/metadata/resourceVersion', value: '7' },
+  { op: 'replace', path: '/metadata/resourceVersion', value: '7' },
 ];
 
 /** `memory`: the annotation's value, JSON or text. */
-function configMap(config: string | undefined, memory?: unknown, others: Record<string, string> = {}): ConfigMapLike {
+function configMap(config: string | undefined, memory?: unknown, others: Record<string, string> = {}): ConfigMap {
   const value = typeof memory === 'string' ? memory : JSON.stringify(memory);
   const annotations = { ...others, ...(memory === undefined ? {} : { [ANNOTATION]: value }) };
   const metadata = {
+    name: 'ip-masq-agent',
     uid: 'u',
     resourceVersion: '7',
     ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
@@ -26,12 +29,13 @@ function configMap(config: string | undefined, memory?: unknown, others: Record<
   return { metadata, ...(config === undefined ? {} : { data: { config, other: 'x' } }) };
 }
 
-/** The object as the API server has it after a plan. */
-function applied(before: ConfigMapLike, plan: IpMasqPlan): ConfigMapLike {
+/** The object as the API server has it after a plan; a resourceVersion that is written must be the current one. */
+function applied(before: ConfigMap, plan: IpMasqPlan): ConfigMap {
   if (plan.kind !== 'patch') return before;
-  const after = structuredClone(before) as Record<string, unknown>;
-  for (const op of plan.ops) apply(after, op);
-  const { annotations, ...metadata } = after.metadata as { annotations?: Record<string, string> };
+  const after = structuredClone(before);
+  for (const op of plan.ops) apply(after as unknown as Record<string, unknown>, op);
+  if (after.metadata.resourceVersion !== before.metadata.resourceVersion) throw new Error('409 Conflict');
+  const { annotations, ...metadata } = after.metadata;
   const isBare = Object.keys(annotations ?? {}).length === 0; // the API server leaves out an empty map
   return { ...after, metadata: { ...metadata, ...(isBare ? {} : { annotations }) } };
 }
@@ -55,11 +59,11 @@ interface Outcome {
   readonly removed?: string[];
 }
 
-const plans = test.macro((tt, before: ConfigMapLike, desired: string[], { config, memory, ...rest }: Outcome) => {
+const plans = test.macro((tt, before: ConfigMap, desired: string[], { config, memory, ...rest }: Outcome) => {
   const plan = planIpMasq(before, 'vpn', desired);
   const after = applied(before, plan);
   tt.is(after.data?.config, config);
-  tt.is(after.metadata?.annotations?.[ANNOTATION], memory);
+  tt.is(after.metadata.annotations?.[ANNOTATION], memory);
   tt.is(after.data?.other, before.data?.other);
   if (plan.kind === 'patch') {
     const { added = [], removed = [] } = rest;
@@ -205,7 +209,7 @@ test('null', plans, configMap('{"nonMasqueradeCIDRs":null}'), [A], {
 
 // Operations.
 
-const ops = test.macro((tt, before: ConfigMapLike, desired: string[], expected: JsonPatchOp[]) => {
+const ops = test.macro((tt, before: ConfigMap, desired: string[], expected: JsonPatchOp[]) => {
   const plan = planIpMasq(before, 'vpn', desired);
   tt.deepEqual(plan.kind === 'patch' ? plan.ops : plan, [...SAME, ...expected]);
 });
@@ -220,7 +224,7 @@ test(
 test(
   'no annotations in an empty map',
   ops,
-  { ...configMap(TEXT), metadata: { uid: 'u', resourceVersion: '7', annotations: {} } },
+  { ...configMap(TEXT), metadata: { name: 'ip-masq-agent', uid: 'u', resourceVersion: '7', annotations: {} } },
   [A],
   [REPLACE, { op: 'add', path: '/metadata/annotations', value: { [ANNOTATION]: OWN_A } }],
 );
@@ -245,9 +249,20 @@ test(
 );
 test('nothing to do', (tt) => tt.deepEqual(planIpMasq(configMap(WITH_A, OWN_A), 'vpn', [A]), { kind: 'nothing' }));
 
+test('only to the very object that was seen', (tt) => {
+  const seen = configMap(TEXT);
+  const plan = planIpMasq(seen, 'vpn', [A]);
+  const other = (metadata: Partial<ConfigMap['metadata']>): ConfigMap => ({
+    ...seen,
+    metadata: { ...seen.metadata, ...metadata },
+  });
+  tt.throws(() => applied(other({ resourceVersion: '8' }), plan), { message: '409 Conflict' });
+  tt.throws(() => applied(other({ uid: 'w', resourceVersion: '8' }), plan), { message: '/metadata/uid is not u' });
+});
+
 // No configuration, or a broken one.
 
-const absent = test.macro((tt, before: ConfigMapLike | undefined, desired: string[]) => {
+const absent = test.macro((tt, before: ConfigMap | undefined, desired: string[]) => {
   const plan = planIpMasq(before, 'vpn', desired);
   tt.is(plan.kind, 'absent');
   tt.regex(
@@ -267,7 +282,7 @@ test('our memory of a config that is gone', plans, configMap(undefined, BOTH_A),
 });
 test('our memory of a config that is empty', plans, configMap('', OWN_A), [], { config: '', memory: undefined });
 
-const broken = test.macro((tt, before: ConfigMapLike, message: RegExp | string) => {
+const broken = test.macro((tt, before: ConfigMap, message: RegExp | string) => {
   for (const desired of [[A], []]) {
     const plan = planIpMasq(before, 'vpn', desired);
     tt.is(plan.kind, 'broken');
@@ -314,6 +329,15 @@ for (const share of [
     configMap(TEXT, { a: { cidrs: [] }, o: share }),
     `${ANNOTATED} has something other than {"cidrs": [...]} at "o": ${REMEDY}`,
   );
+const packed = (text: string, level?: number): string => `gzip:${gzipSync(text, { level }).toString('base64')}`;
+const NO_GZIP = `${ANNOTATED} has no base64 of gzipped text behind "gzip:": ${REMEDY}`;
+test('packed: nothing', broken, configMap(TEXT, 'gzip:'), NO_GZIP);
+test('packed: no gzip', broken, configMap(TEXT, `gzip:${btoa(OWN_A)}`), NO_GZIP);
+test('packed: no base64', broken, configMap(TEXT, `gzip:${OWN_A}`), NO_GZIP);
+test('packed: cut off', broken, configMap(TEXT, packed(OWN_A).slice(0, -16)), NO_GZIP);
+test('packed: 17 MiB', broken, configMap(TEXT, packed(OWN_A + ' '.repeat(17 << 20))), NO_GZIP);
+test('packed: no JSON', broken, configMap(TEXT, packed('{')), `${ANNOTATED} is not a JSON object: ${REMEDY}`);
+test('packed: no share', broken, configMap(TEXT, packed('{"o":1}')), /has something other than .* at "o": mend it/);
 test('a broken annotation without a configuration', broken, configMap(undefined, '{'), /is not a JSON object/);
 test('a text that cannot take a list', (tt) => {
   const plan = planIpMasq(configMap('{nonMasqueradeCIDRs}'), 'vpn', [A]);
@@ -349,7 +373,7 @@ const TEXTS = [
 const POOL = [A, B, '10.0.0.0/8', 'fd00:9::/48', '172.16.0.0/12', '192.0.2.0/24'];
 const wishes = fc.subarray(POOL);
 const owner = fc.constantFrom('vpn', 'vpn-b', 'a');
-const cidrsOf = (map: ConfigMapLike): readonly string[] => {
+const cidrsOf = (map: ConfigMap): readonly string[] => {
   const config = readConfig(map.data?.config ?? '');
   if ('problem' in config) throw new Error(config.problem);
   return config.cidrs;
@@ -395,7 +419,7 @@ test('whatever a user does to the list meanwhile, their entries stay, and ours g
         else now = applied(now, planIpMasq(now, step[0], step[1]));
       }
       for (const name of ['vpn', 'vpn-b', 'a']) now = applied(now, planIpMasq(now, name, []));
-      tt.is(now.metadata?.annotations, undefined);
+      tt.is(now.metadata.annotations, undefined);
       const left = cidrsOf(now);
       for (const cidr of USERS) tt.is(left.filter((one) => one === cidr).length, users.get(cidr) ?? 0);
       for (const cidr of [A, B, '172.16.0.0/12', '192.0.2.0/24']) tt.false(left.includes(cidr));
@@ -405,13 +429,11 @@ test('whatever a user does to the list meanwhile, their entries stay, and ours g
 });
 
 /** Counts the user's own entries in `users`. */
-function byUser(
-  map: ConfigMapLike,
-  change: { add: string[]; remove: string[] },
-  users: Map<string, number>,
-): ConfigMapLike {
-  const listed = cidrsOf(map);
-  const edited = editConfig(map.data?.config ?? '', change);
+function byUser(map: ConfigMap, change: { add: string[]; remove: string[] }, users: Map<string, number>): ConfigMap {
+  const config = readConfig(map.data?.config ?? '');
+  if ('problem' in config) throw new Error(config.problem);
+  const listed = config.cidrs;
+  const edited = editConfig(config, change);
   if ('problem' in edited) throw new Error(edited.problem);
   for (const cidr of change.remove) if (listed.includes(cidr)) users.set(cidr, (users.get(cidr) ?? 0) - 1);
   for (const cidr of change.add) users.set(cidr, (users.get(cidr) ?? 0) + 1);
@@ -428,4 +450,59 @@ test('10,000 ranges into 10,000 entries', (tt) => {
   tt.true(performance.now() - start < 2000);
   tt.is(cidrsOf(after).length, 20_000);
   tt.true(applied(after, planIpMasq(after, 'vpn', [])).data?.config === text);
+});
+
+// A memory that is too long for an annotation as it is.
+
+/** IPv6 prefixes of one /32, 32 bits of each as good as random. */
+const prefixes = (seed: number): string[] =>
+  Array.from({ length: 10_000 }, (_, i) => {
+    const bits = Math.imul(i + seed, 0x9e3779b1) >>> 0;
+    return `2001:db8:${(bits >>> 16).toString(16)}:${(bits & 0xffff).toString(16)}::/64`;
+  });
+const annotationOf = ({ metadata }: ConfigMap): string => metadata.annotations?.[ANNOTATION] ?? '';
+const unpacked = (annotation: string): string =>
+  gunzipSync(Buffer.from(annotation.replace(/^gzip:/, ''), 'base64')).toString();
+
+test('10,000 IPv6 prefixes of each of two owners fit into an annotation', (tt) => {
+  const before = configMap(TEXT, undefined, { a: 'b' });
+  const [own, theirs] = [prefixes(0), prefixes(10_000)];
+  const one = applied(before, planIpMasq(before, 'vpn', own));
+  const both = applied(one, planIpMasq(one, 'other', theirs));
+  for (const map of [one, both]) {
+    tt.regex(annotationOf(map), /^gzip:[A-Za-z0-9+/]+=*$/);
+    tt.true(annotationOf(map).length < 262_144);
+    tt.deepEqual(planIpMasq(map, 'vpn', own), { kind: 'nothing' });
+  }
+  const shares = { other: { cidrs: theirs.toSorted() }, vpn: { cidrs: own.toSorted() } };
+  tt.is(unpacked(annotationOf(both)), JSON.stringify(shares));
+  tt.deepEqual(planIpMasq(both, 'other', theirs), { kind: 'nothing' });
+  const left = applied(both, planIpMasq(both, 'vpn', []));
+  tt.is(unpacked(annotationOf(left)), JSON.stringify({ other: shares.other }));
+  tt.deepEqual(applied(left, planIpMasq(left, 'other', [])), before);
+});
+
+test('packed where it is longer than 64 KiB', (tt) => {
+  const other = { cidrs: [], x: '' };
+  const rest = JSON.stringify({ other, vpn: { cidrs: [A] } }).length;
+  const after = (length: number): string => {
+    const before = configMap(TEXT, { other: { ...other, x: 'x'.repeat(length - rest) } });
+    return annotationOf(applied(before, planIpMasq(before, 'vpn', [A])));
+  };
+  tt.is(after(65_536).length, 65_536);
+  tt.is(unpacked(after(65_537)).length, 65_537);
+});
+
+test('the JSON decides, not how it is packed', (tt) => {
+  for (const level of [0, 1, 9]) {
+    const before = configMap(WITH_A, packed(OWN_A, level));
+    tt.deepEqual(planIpMasq(before, 'vpn', [A]), { kind: 'nothing' });
+  }
+  const long = configMap(WITH_A, { other: { cidrs: prefixes(0).toSorted() } });
+  tt.deepEqual(planIpMasq(long, 'vpn', []), { kind: 'nothing' });
+});
+
+test('packed no more once it is short', plans, configMap(WITH_A, packed(BOTH_A)), [], {
+  config: WITH_A,
+  memory: THEIR_A,
 });

@@ -3,10 +3,10 @@ import { sortCidrs } from '../../../functions/model/cidr.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
-import type { ConfigMap } from '../cilium-config/check.ts';
+import type { ConfigMap } from '../objects.ts';
 import { configMapsPath, IP_MASQ_AGENT } from '../paths.ts';
 import { planIpMasq, type IpMasqPlan } from './plan.ts';
-import { Rivalry } from '../rivalry.ts';
+import { WriteBudget } from '../write-budget.ts';
 
 const OBJECT = { object: IP_MASQ_AGENT };
 
@@ -17,7 +17,7 @@ interface Deps extends CommonDeps {
 
 export class IpMasq {
   readonly #deps: Deps;
-  readonly #rivalry = new Rivalry();
+  readonly #budget = new WriteBudget();
   /** What the last patch was for. */
   #written: string | undefined;
   #said: string | undefined;
@@ -34,46 +34,50 @@ export class IpMasq {
     const configMap = configMaps.get(IP_MASQ_AGENT);
     const desired = sortCidrs(config.sites.flatMap(({ peerCIDRs }) => peerCIDRs));
     const plan = planIpMasq(configMap, namespace, desired);
-    this.#show(plan);
-    if (plan.kind === 'patch' && configMap !== undefined) return this.#patch(configMap, plan, desired.join(' '));
-    if (plan.kind === 'nothing') metrics.lastSuccess.setToCurrentTime(OBJECT);
+    this.#say(plan);
+    if (plan.kind === 'patch' && configMap !== undefined) return this.#patch(plan, desired.join(' '));
+    if (plan.kind === 'nothing') this.#isMerged();
+    else this.#setState(plan.kind);
   }
 
-  async #patch(
-    configMap: ConfigMap,
-    plan: Extract<IpMasqPlan, { kind: 'patch' }>,
-    desired: string,
-  ): Promise<Again | void> {
+  async #patch(plan: Extract<IpMasqPlan, { kind: 'patch' }>, desired: string): Promise<Again | void> {
     const { kube, log, metrics, ciliumNamespace } = this.#deps;
-    if (this.#written === desired && plan.added.length > 0) {
-      const { resourceVersion } = configMap.metadata;
-      const { holdMs, times } = this.#rivalry.undone(IP_MASQ_AGENT, resourceVersion, performance.now());
-      if (holdMs > 0) {
+    const writing = this.#written === desired && plan.added.length > 0 ? 'rival' : 'ordinary';
+    const waitMs = this.#budget.wait(IP_MASQ_AGENT, writing, performance.now());
+    if (waitMs > 0) {
+      if (this.#budget.sayOnce(IP_MASQ_AGENT))
         log.warn(
-          { times, holdMs: Math.round(holdMs) },
+          { waitMs },
           "somebody else takes our ranges out of ip-masq-agent's configuration again and again, holding back; let its owner add them, or ignore the difference",
         );
-        return { afterMs: holdMs };
-      }
+      return { afterMs: waitMs };
     }
-    const path = `${configMapsPath(ciliumNamespace)}/${IP_MASQ_AGENT}`;
-    await kube.patch(path, plan.ops);
+    this.#setState('patch');
+    await kube.patch(`${configMapsPath(ciliumNamespace)}/${IP_MASQ_AGENT}`, plan.ops);
+    this.#budget.spend(IP_MASQ_AGENT, writing, performance.now());
     this.#written = desired;
     metrics.patches.inc(OBJECT);
-    metrics.lastSuccess.setToCurrentTime(OBJECT);
+    this.#isMerged();
     log.info({ added: plan.added.length, removed: plan.removed.length }, 'ip-masq-agent configuration patched');
   }
 
-  /** The state as a metric; what an administrator has to do, once. */
-  #show(plan: IpMasqPlan): void {
-    const { log, metrics } = this.#deps;
-    const state = plan.kind === 'absent' || plan.kind === 'broken' ? plan.kind : 'merged';
-    for (const each of ['merged', 'absent', 'broken']) metrics.ipMasqAgent.set({ state: each }, Number(each === state));
+  #isMerged(): void {
+    this.#deps.metrics.lastSuccess.setToCurrentTime(OBJECT);
+    this.#setState('merged');
+  }
+
+  #setState(state: 'merged' | 'absent' | 'broken' | 'patch'): void {
+    const { ipMasqAgent } = this.#deps.metrics;
+    for (const each of ['merged', 'absent', 'broken']) ipMasqAgent.set({ state: each }, Number(each === state));
+  }
+
+  /** What an administrator has to do; once. */
+  #say(plan: IpMasqPlan): void {
+    const { log } = this.#deps;
     const message = 'message' in plan ? plan.message : undefined;
     if (message === this.#said) return;
     this.#said = message;
-    if (message === undefined) return;
-    if (state === 'broken') log.error({ problem: message }, 'ip-masq-agent configuration not touched');
-    else log.warn({ problem: message }, 'ip-masq-agent has no configuration, and none is made');
+    if (plan.kind === 'broken') log.error({ problem: message }, 'ip-masq-agent configuration not touched');
+    if (plan.kind === 'absent') log.warn({ problem: message }, 'ip-masq-agent has no configuration, and none is made');
   }
 }

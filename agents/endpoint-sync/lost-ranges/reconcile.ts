@@ -6,12 +6,18 @@ import { LOST_RANGES_PATH, LostRanges, ROUTING_PORT, type LostRange } from '../.
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
 import type { Endpoints } from '../endpoint/reconcile.ts';
+import type { Pod } from '../objects.ts';
 import { ofComponent, podsPath } from '../paths.ts';
-import type { Pod } from '../endpoint/plan.ts';
-import { OUT_MS, SETTLE_MS, type Resteering, type Verdict } from './resteer.ts';
+import { FIRST_PAUSE_MS, OUT_MS, SETTLE_MS, type Resteering } from './resteer.ts';
 
 const OBJECT = { object: 'lost-ranges' };
 const TIMEOUT_MS = 5_000;
+/** A routing agent that did not answer is asked again after this, in milliseconds. */
+const RETRY_MS = 30_000;
+/** However many hints come: one list of the routing agents in this time, in milliseconds. */
+const SPACING_MS = 1_000;
+/** Anybody in the cluster can send hints. */
+const MAX_NODES = 5_000;
 
 interface Deps extends CommonDeps {
   readonly endpoints: Endpoints;
@@ -22,63 +28,106 @@ interface Deps extends CommonDeps {
 
 export class LostRangesCheck {
   readonly #deps: Deps;
-  readonly #inVain = new Set<string>();
+  /** When a node is to be asked, in milliseconds of `performance.now()`. */
+  readonly #due = new Map<string, number>();
+  /** What was said of a node or range that can't be helped. */
+  readonly #said = new Map<string, string>();
+  #lastRun = -SPACING_MS;
 
   constructor(deps: Deps) {
     this.#deps = deps;
   }
 
-  async reconcile(node: string): Promise<Again | void> {
-    const { log, metrics, endpoints, resteering, enqueue } = this.#deps;
-    metrics.reconciles.inc(OBJECT);
-    const lost = await this.#ask(node);
-    const judged = resteering.report(
-      node,
-      lost,
-      ({ pod, cidr }) => endpoints.listedSince(pod, cidr),
-      performance.now(),
-    );
-    metrics.lostRanges.set(resteering.reported);
-    for (const { range, verdict } of judged) {
-      if (verdict === 'resteer') {
-        this.#inVain.delete(`${range.pod} ${range.cidr}`);
-        log.warn(
-          { node, ...range },
-          'a node lost this range, taking it out of the CiliumEndpoint and putting it in again',
-        );
-        enqueue(range.pod);
-      }
-      if (verdict === 'in vain') this.#giveUp(node, range);
+  /** The node has something to tell. False: too many at the same time. */
+  hint(node: string): boolean {
+    if (!this.#due.has(node) && this.#due.size >= MAX_NODES) return false;
+    this.#due.set(node, performance.now());
+    return true;
+  }
+
+  /** Asks every node that is due. */
+  async reconcile(): Promise<Again | void> {
+    const { metrics, resteering } = this.#deps;
+    const now = performance.now();
+    if (now - this.#lastRun < SPACING_MS) return { afterMs: this.#lastRun + SPACING_MS - now };
+    this.#lastRun = now;
+    const due = [...this.#due].filter(([, at]) => at <= now);
+    if (due.length > 0) {
+      metrics.reconciles.inc(OBJECT);
+      const hosts = await this.#hosts();
+      await Promise.all(due.map(([node, at]) => this.#check(node, at, hosts.get(node))));
+      metrics.lostRanges.set(resteering.reported);
+      metrics.lastSuccess.setToCurrentTime(OBJECT);
     }
-    metrics.lastSuccess.setToCurrentTime(OBJECT);
-    const unsettled = judged.some(({ verdict }) => !FINAL.has(verdict));
-    return unsettled ? { afterMs: SETTLE_MS + OUT_MS } : undefined;
+    if (this.#due.size > 0)
+      return { afterMs: Math.max(SPACING_MS, Math.min(...this.#due.values()) - performance.now()) };
   }
 
-  #giveUp(node: string, range: LostRange): void {
-    const key = `${range.pod} ${range.cidr}`;
-    if (this.#inVain.has(key)) return;
-    this.#inVain.add(key);
-    this.#deps.log.error(
-      { node, ...range },
-      'a node still lacks this range though it was put in again: look for a network policy with that CIDR, or one inside it',
+  /** Addresses of the nodes that have a routing agent. */
+  async #hosts(): Promise<ReadonlyMap<string, string>> {
+    const { kube, namespace } = this.#deps;
+    const query = { ...ofComponent('routing'), resourceVersion: '0' };
+    const { items } = await kube.list<Pod>(podsPath(namespace), query);
+    return new Map(
+      items.flatMap(({ spec, status }): [string, string][] =>
+        spec?.nodeName === undefined || status?.hostIP === undefined ? [] : [[spec.nodeName, status.hostIP]],
+      ),
     );
   }
 
-  /** What the routing agent of that node says; nothing where there is no such agent any more. */
-  async #ask(node: string): Promise<readonly LostRange[]> {
-    const { kube, namespace } = this.#deps;
-    const query = { ...ofComponent('routing'), fieldSelector: `spec.nodeName=${node}` };
-    const { items } = await kube.list<Pod>(podsPath(namespace), query);
-    const host = items.find(({ status }) => status?.hostIP !== undefined)?.status?.hostIP;
-    if (host === undefined) return [];
-    const url = `http://${host.includes(':') ? `[${host}]` : host}:${ROUTING_PORT}${LOST_RANGES_PATH}`;
-    const decoded = LostRanges.decode(await getJson(url, TIMEOUT_MS));
-    if (E.isRight(decoded)) return decoded.right.lost;
-    const [first] = problems(decoded.left);
-    throw new Error(`GET ${url}: ${first?.path} ${first?.message}`);
+  async #check(node: string, at: number, host: string | undefined): Promise<void> {
+    const inMs = await this.#ask(node, host);
+    if (this.#due.get(node) !== at) return; // another hint came meanwhile
+    if (inMs === undefined) this.#due.delete(node);
+    else this.#due.set(node, performance.now() + inMs);
+  }
+
+  /** Answers in how many milliseconds the node is to be asked again; undefined: not before its next hint. */
+  async #ask(node: string, host: string | undefined): Promise<number | undefined> {
+    const { log, endpoints, resteering, enqueue } = this.#deps;
+    let lost: readonly LostRange[] = []; // of a node without a routing agent: gone, with all that it reported
+    try {
+      if (host !== undefined) lost = await fetchLost(host);
+      this.#said.delete(node);
+    } catch (error) {
+      this.#say(node, { node, problem: (error as Error).message }, 'a routing agent does not tell what it lost');
+      return RETRY_MS;
+    }
+    const since = ({ pod, cidr }: LostRange) => endpoints.listedSince(pod, cidr);
+    const judged = resteering.report(node, lost, since, performance.now());
+    for (const { range, verdict } of judged) {
+      const key = `${range.pod} ${range.cidr}`;
+      if (verdict === 'in vain')
+        this.#say(
+          key,
+          { node, ...range },
+          'a node still lacks this range though it was put in again: look for a network policy with that CIDR, or one inside it',
+        );
+      if (verdict !== 'resteer') continue;
+      this.#said.delete(key);
+      log.warn(
+        { node, ...range },
+        'a node lost this range, taking it out of the CiliumEndpoint and putting it in again',
+      );
+      enqueue(range.pod);
+    }
+    if (judged.length === 0) return undefined;
+    return judged.every(({ verdict }) => verdict === 'in vain') ? FIRST_PAUSE_MS : SETTLE_MS + OUT_MS;
+  }
+
+  #say(key: string, keys: object, message: string): void {
+    const text = JSON.stringify([keys, message]);
+    if (this.#said.get(key) === text) return;
+    this.#said.set(key, text);
+    this.#deps.log.error(keys, message);
   }
 }
 
-/** Nothing is left to be done about these until the node reports again. */
-const FINAL: ReadonlySet<Verdict> = new Set(['in vain']);
+/** What the routing agent at this address has lost. */
+async function fetchLost(host: string): Promise<readonly LostRange[]> {
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${ROUTING_PORT}${LOST_RANGES_PATH}`;
+  const decoded = LostRanges.decode(await getJson(url, TIMEOUT_MS));
+  if (E.isRight(decoded)) return decoded.right.lost;
+  const [first] = problems(decoded.left);
+  throw new Error(`GET ${url}: ${first?.path} ${first?.message}`);
+}

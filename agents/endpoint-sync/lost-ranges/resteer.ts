@@ -1,7 +1,8 @@
 /**
  * A range that Cilium lost comes back only when its entry is taken out of the CiliumEndpoint and put in again. That
- * interrupts the range's traffic for a moment on every node, so it is done once for as long as nodes report it, and never
- * in a loop: a report that comes and goes is not answered again for a while.
+ * interrupts the range's traffic for a moment on every node, so it is never done in a loop: once when a node reports it,
+ * and if it is reported still, or again, after pauses that grow from ten minutes to a day. (What took the range away, a
+ * network policy, may be gone by then.)
  */
 import type { Cidr } from '../../../functions/model/cidr.ts';
 import type { LostRange } from '../../lib/lost-ranges.ts';
@@ -14,8 +15,9 @@ export const OUT_MS = 2_000;
 /** An entry must have been listed this long, in milliseconds, before a node that lacks it has lost it. */
 export const SETTLE_MS = 10_000;
 
-/** A range that was done this short a time ago, in milliseconds, is not done again, whatever nodes report. */
-export const PAUSE_MS = 10 * 60_000;
+/** How long a range that was done is not done again, in milliseconds; each time six times as long, up to a day. */
+export const FIRST_PAUSE_MS = 10 * 60_000;
+const MAX_PAUSE_MS = 24 * 3_600_000;
 
 /** What became of one report. */
 export type Verdict =
@@ -23,10 +25,18 @@ export type Verdict =
   | 'resteer'
   /** Listed too short a time, or not at all: look again after SETTLE_MS. */
   | 'early'
-  /** That was done, and a node reports it all the same or again: only an administrator can help. */
+  /** That was done not long ago, and a node reports it all the same or again: an administrator has to look. */
   | 'in vain'
   /** It is being done. */
   | 'under way';
+
+interface Done {
+  readonly at: number;
+  /** In a row. */
+  readonly times: number;
+}
+
+const pauseAfter = ({ times }: Done): number => Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 6 ** (times - 1));
 
 interface Out {
   /** When it was seen to be out, in milliseconds; undefined while it is still in. */
@@ -38,8 +48,7 @@ const keyOf = ({ pod, cidr }: LostRange): string => `${pod} ${cidr}`;
 /** Times are milliseconds of one monotonic clock. */
 export class Resteering {
   readonly #reported = new Map<string, ReadonlySet<string>>();
-  /** When a range was last done. */
-  readonly #tried = new Map<string, number>();
+  readonly #done = new Map<string, Done>();
   readonly #out = new Map<string, Map<Cidr, Out>>();
 
   /**
@@ -53,7 +62,8 @@ export class Resteering {
     now: number,
   ): { readonly range: LostRange; readonly verdict: Verdict }[] {
     const before = this.#all();
-    for (const [key, at] of this.#tried) if (!before.has(key) && now - at >= PAUSE_MS) this.#tried.delete(key);
+    for (const [key, done] of this.#done)
+      if (!before.has(key) && now - done.at >= pauseAfter(done)) this.#done.delete(key);
     if (lost.length === 0) this.#reported.delete(node);
     else this.#reported.set(node, new Set(lost.map(keyOf)));
     return lost.map((range) => ({ range, verdict: this.#judge(range, listedSince(range), now) }));
@@ -63,8 +73,9 @@ export class Resteering {
     if (this.#out.get(range.pod)?.has(range.cidr) === true) return 'under way';
     if (since === undefined || now - since < SETTLE_MS) return 'early';
     const key = keyOf(range);
-    if (this.#tried.has(key)) return 'in vain';
-    this.#tried.set(key, now);
+    const done = this.#done.get(key);
+    if (done !== undefined && now - done.at < pauseAfter(done)) return 'in vain';
+    this.#done.set(key, { at: now, times: (done?.times ?? 0) + 1 });
     const out = this.#out.get(range.pod) ?? new Map<Cidr, Out>();
     this.#out.set(range.pod, out.set(range.cidr, { since: undefined }));
     return 'resteer';

@@ -16,7 +16,6 @@ export interface ObjectMeta {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly ownerReferences?: readonly { readonly kind: string; readonly uid: string }[];
-  readonly deletionTimestamp?: string;
 }
 
 /** Any object, as the API server sent it. */
@@ -160,10 +159,12 @@ export class KubeClient {
 
   /** The response, whatever its status. */
   async #answer(sent: Sent): Promise<IncomingMessage> {
+    const options = await this.#options();
     try {
-      return await this.#open(sent).catch((error: unknown) => {
-        // The server may close a kept connection just as we use it again: nothing was processed. Others may be dead as well.
-        if (error instanceof ReusedConnectionLost) return this.#open(sent, false);
+      return await this.#open(sent, options).catch((error: unknown) => {
+        // The server may close a kept connection just as we use it again: nothing was processed. Others may be dead as
+        // well, so the second time it is a connection of its own.
+        if (error instanceof ReusedConnectionLost) return this.#open(sent, { ...options, agent: false });
         throw error;
       });
     } catch (error) {
@@ -171,14 +172,12 @@ export class KubeClient {
     }
   }
 
-  /** `agent` false: on a connection of its own. */
-  async #open(
+  #open(
     { method, path, query, body, contentType, signal, silenceMs }: Sent,
-    agent?: false,
+    options: RequestOptions,
   ): Promise<IncomingMessage> {
     const url = new URL(this.server + path);
     for (const [key, value] of Object.entries(query ?? {})) url.searchParams.set(key, value);
-    const options = await this.#options();
     const headers = {
       ...(options.headers as OutgoingHttpHeaders),
       accept: 'application/json',
@@ -188,13 +187,17 @@ export class KubeClient {
     return new Promise((resolve, reject) => {
       const request = httpsRequest(url, {
         ...options,
-        ...(agent === undefined ? {} : { agent }),
         method,
         headers,
+        // Covers connecting as well; after it, silence is what counts.
+        timeout: REQUEST_TIMEOUT_MS,
         ...(signal === undefined ? {} : { signal }),
       });
-      request.setTimeout(silenceMs, () => request.destroy(new Error(`no answer for ${silenceMs / 1000} s`)));
-      request.on('response', resolve);
+      request.on('timeout', () => request.destroy(new Error('no answer in time')));
+      request.on('response', (response) => {
+        request.setTimeout(silenceMs);
+        resolve(response);
+      });
       request.on('error', (error: NodeJS.ErrnoException) =>
         reject(request.reusedSocket && error.code === 'ECONNRESET' ? new ReusedConnectionLost() : error),
       );
@@ -205,7 +208,13 @@ export class KubeClient {
   /** Headers with credentials, and one agent for as long as the server's certificate authority stays. */
   async #options(): Promise<RequestOptions> {
     const options: RequestOptions = {};
-    await this.#config.applyToHTTPSOptions(options);
+    try {
+      await this.#config.applyToHTTPSOptions(options);
+    } catch (error) {
+      throw new KubeError('unauthorized', `the credentials for the API server can't be read: ${reasonOf(error)}`, {
+        cause: error,
+      });
+    }
     const { ca, cert, key, rejectUnauthorized, servername } = options;
     const identity = String(ca);
     if (this.#agent?.ca !== identity) {
@@ -239,8 +248,11 @@ function loadConfig(kubeconfig: string | undefined): KubeConfig {
         cause: error,
       });
     }
-    if (!config.getCurrentCluster()?.server)
+    const cluster = config.getCurrentCluster();
+    if (!cluster?.server)
       throw new Error(`the kubeconfig ${kubeconfig} names no server: it has no current-context, or no such cluster`);
+    if (!cluster.server.startsWith('https://') || cluster.proxyUrl !== undefined)
+      throw new Error(`the kubeconfig ${kubeconfig} wants HTTP or a proxy, and this client knows HTTPS alone`);
   } else if (process.env.KUBERNETES_SERVICE_HOST) config.loadFromCluster();
   else
     throw new Error(

@@ -11,10 +11,10 @@ interface Status {
  * - unauthorized: 401, the token is not accepted
  * - forbidden: 403, RBAC refused; the message names verb, resource and object
  * - notFound: 404
- * - conflict: 409, or 422 because a `test` of a JSON patch failed: the object is not the one we saw
+ * - conflict: 409, the object is not the one we saw; or 422 because a `test` of a JSON patch failed
  * - alreadyExists: 409 of a create
  * - throttled: 429
- * - invalid: 400, 413, 415, and 422 because of the object: trying again won't help
+ * - invalid: 400, 413, 415, 422: the API server or an admission policy does not want it
  * - server: everything else, 5xx above all
  */
 export type KubeErrorKind =
@@ -53,13 +53,19 @@ const BY_STATUS: Readonly<Record<number, KubeErrorKind>> = {
   404: 'notFound',
   413: 'invalid',
   415: 'invalid',
+  422: 'invalid',
   429: 'throttled',
 };
 
+/** All that the API server says of a JSON patch it could not apply (k8s.io/apimachinery pkg/api/errors, NewGenericServerResponse). */
+const FAILED_TEST = 'the server rejected our request due to an error in our request';
+
+/** Longer than this nobody is made to wait, in seconds. */
+const MAX_RETRY_AFTER = 60;
+
 function kindOf(status: number, { reason, message }: Status): KubeErrorKind {
   if (status === 409) return reason === 'AlreadyExists' ? 'alreadyExists' : 'conflict';
-  // A failed `test` has a general message; a refused object is named: `ConfigMap "x" is invalid: …`.
-  if (status === 422) return / is invalid: /.test(message ?? '') ? 'invalid' : 'conflict';
+  if (status === 422 && message === FAILED_TEST) return 'conflict';
   return BY_STATUS[status] ?? 'server';
 }
 
@@ -68,7 +74,7 @@ export function errorOf(asked: string, status: number, body: string, retryAfter:
   const parsed = parseStatus(body);
   const seconds = Number(retryAfter);
   return new KubeError(kindOf(status, parsed), `${asked}: ${status} ${parsed.message ?? body.slice(0, 200).trim()}`, {
-    retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined,
+    retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, MAX_RETRY_AFTER) * 1000 : undefined,
   });
 }
 

@@ -70,6 +70,7 @@ export class Reflector<T extends KubeObject> {
         this.#failures = performance.now() - startedAt < SHORT_WATCH_MS ? this.#failures + 1 : 0;
       } catch (error) {
         if (signal.aborted) return;
+        if (performance.now() - startedAt >= SHORT_WATCH_MS) this.#failures = 0; // it was well in between
         this.#failed(error);
       }
       if (this.#failures > 0) await wait(this.#delay(), signal);
@@ -87,7 +88,6 @@ export class Reflector<T extends KubeObject> {
   async #round(signal: AbortSignal): Promise<void> {
     const { kube, path, query = {}, log, what } = this.#options;
     const list = await kube.list<T>(path, query, signal);
-    this.#synced = true;
     this.#replace(list.items);
     const seconds = Math.round(RELIST_SECONDS * (0.9 + 0.2 * Math.random()));
     const { resourceVersion } = list.metadata;
@@ -104,6 +104,7 @@ export class Reflector<T extends KubeObject> {
   #replace(items: readonly T[]): void {
     const before = this.#objects;
     this.#objects = new Map(items.map((item) => [item.metadata.name, item]));
+    this.#synced = true;
     const { onChange } = this.#options;
     onChange(undefined);
     for (const name of new Set([...before.keys(), ...this.#objects.keys()])) onChange(name);

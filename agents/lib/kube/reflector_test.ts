@@ -127,7 +127,7 @@ test('a list, and what happens from there on', async (tt) => {
   tt.is(one.reflector.get('b'), undefined);
   tt.deepEqual(one.changes, ['-', 'a', 'b', 'c', 'a', 'b', 'c']);
   tt.true(one.reflector.synced);
-  tt.is(one.reflector.problem, undefined);
+  await until(() => one.reflector.problem === undefined);
   tt.deepEqual(one.said, []);
 
   tt.is(one.lists[0]?.toString(), 'labelSelector=a%3Db');
@@ -196,7 +196,7 @@ test('a watch that breaks off: said once, the copy stays until the next list', a
   });
   await until(() => one.watches.length === 2);
   tt.true(broken?.startsWith(`${WHAT}: watch ${PODS} at ${one.url} broke off: `), broken);
-  tt.is(one.reflector.problem, undefined);
+  await until(() => one.reflector.problem === undefined);
   tt.deepEqual(one.said, [`error can't watch, trying again: ${broken}`, 'info the API server answers again']);
   tt.deepEqual(one.changes, ['-', 'a', 'b', '-', 'a', 'b']);
 });
@@ -211,7 +211,7 @@ test('refused: said once however often, and why; then it works', async (tt) => {
   tt.is(one.reflector.problem, problem);
   tt.false(one.reflector.synced);
   await until(() => one.watches.length === 1);
-  tt.is(one.reflector.problem, undefined);
+  await until(() => one.reflector.problem === undefined);
   tt.deepEqual(one.said, [`error can't watch, trying again: ${problem}`, 'info the API server answers again']);
 });
 
