@@ -4,7 +4,7 @@
  *
  * Whenever its list changes, the routing agent sends `POST /lost-ranges {"node": "<name>"}` to endpoint-sync, port 9811.
  * That is a hint and carries no authority: endpoint-sync then reads `GET /lost-ranges` of the routing agent on that node,
- * port 9810 of the node's address, which nobody else can answer. An answer is the whole list: `{"lost": [{"pod":
+ * port 9810 of the node's address, which only a process in that node's own network can answer. An answer is the whole list: `{"lost": [{"pod":
  * "vpn-frontend-0", "cidr": "10.8.0.0/16"}]}`.
  */
 import { Cidr } from '../../functions/model/cidr.ts';

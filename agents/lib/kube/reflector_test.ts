@@ -235,6 +235,31 @@ test('a watch that is refused: said, though the list comes each time', async (tt
   tt.regex(one.reflector.problem ?? '', /403/);
 });
 
+test('a watch that lived for a while and then broke off: the next list comes at once, whatever was before', async (tt) => {
+  let brokeAt = 0;
+  let listedAt = 0;
+  const one = await bench(tt, {
+    list: (response, n) => {
+      if (n < 5) failure(response, 500, 'etcdserver: no leader');
+      else {
+        listedAt = performance.now();
+        listed(response, '42', pod('a'));
+      }
+    },
+    watch: (response, n) => {
+      open(response);
+      if (n === 0)
+        setTimeout(() => {
+          brokeAt = performance.now();
+          response.socket?.destroy();
+        }, 5_200);
+    },
+  });
+  await until(() => one.watches.length === 2);
+  // After six failures in a row it would be between 1.6 and 3.2 s.
+  tt.true(listedAt - brokeAt < 1_500, `${Math.round(listedAt - brokeAt)} ms`);
+});
+
 test('a collection that is not there: what the administrator should know', async (tt) => {
   const one = await bench(tt, {
     list: (response, n) => (n === 0 ? failure(response, 404, 'page not found') : listed(response, '42')),
