@@ -3,7 +3,6 @@ import * as E from 'fp-ts/lib/Either.js';
 import { ConfigFile } from '../lib/config.ts';
 import type { Route } from '../lib/http.ts';
 import type { KubeClient, KubeObject } from '../lib/kube/client.ts';
-import { KubeError } from '../lib/kube/errors.ts';
 import { Reflector } from '../lib/kube/reflector.ts';
 import type { Log } from '../lib/log.ts';
 import { LOST_RANGES_PATH, LostRangesHint } from '../lib/lost-ranges.ts';
@@ -11,9 +10,10 @@ import { WorkQueue, type Again } from '../lib/queue.ts';
 import { CILIUM_CONFIG } from './cilium-config/check.ts';
 import { CiliumCheck } from './cilium-config/reconcile.ts';
 import { Endpoints } from './endpoint/reconcile.ts';
+import { Failures } from './failures.ts';
 import { IpMasq } from './ip-masq/reconcile.ts';
 import { LostRangesCheck } from './lost-ranges/reconcile.ts';
-import { createMetrics, type Metrics } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
 import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from './paths.ts';
 import type { CiliumEndpoint, ConfigMap, Pod } from './objects.ts';
 import { Resteering } from './lost-ranges/resteer.ts';
@@ -21,9 +21,6 @@ import { Resteering } from './lost-ranges/resteer.ts';
 const BACKOFF = { firstMs: 50, maxMs: 30_000 };
 /** Requests under way at the same time, at most. */
 const CONCURRENCY = 8;
-/** Conflicts and nothing else for so long, in milliseconds, are no longer chance. */
-const LONG_CONFLICT_MS = 10_000;
-
 export interface Settings {
   /** Of the VPN. */
   readonly namespace: string;
@@ -141,50 +138,6 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
       await Promise.all([queue.stop(), slowQueue.stop()]);
     },
   };
-}
-
-/** What fails is said once, and counted each time. */
-class Failures {
-  readonly #log: Log;
-  readonly #metrics: Metrics;
-  readonly #said = new Map<string, string>();
-  /** When the first of several conflicts in a row was, by key. */
-  readonly #conflictingSince = new Map<string, number>();
-
-  constructor(log: Log, metrics: Metrics) {
-    this.#log = log;
-    this.#metrics = metrics;
-  }
-
-  /** The key went through. */
-  over(key: string): void {
-    this.#conflictingSince.delete(key);
-    if (this.#said.delete(key)) this.#log.info({ object: key }, 'does not fail any more');
-  }
-
-  happened(key: string, object: Kind, error: unknown): Again | undefined {
-    const kind = error instanceof KubeError ? error.kind : 'other';
-    if (kind === 'conflict') return this.#conflict(key, object, error as KubeError);
-    this.#metrics.errors.inc({ object, reason: kind });
-    this.#say(key, error);
-    const retryAfterMs = error instanceof KubeError ? error.retryAfterMs : undefined;
-    return retryAfterMs === undefined ? undefined : { afterMs: retryAfterMs, hold: true };
-  }
-
-  /** Somebody else was faster: normal life, unless it goes on and on. */
-  #conflict(key: string, object: Kind, error: KubeError): undefined {
-    this.#metrics.conflicts.inc({ object });
-    const now = performance.now();
-    const since = this.#conflictingSince.get(key) ?? now;
-    this.#conflictingSince.set(key, since);
-    if (now - since >= LONG_CONFLICT_MS) this.#say(key, error);
-  }
-
-  #say(key: string, error: unknown): void {
-    const problem = error instanceof Error ? error.message : String(error);
-    if (this.#said.get(key) !== problem) this.#log.error({ object: key, problem }, 'failed, trying again');
-    this.#said.set(key, problem);
-  }
 }
 
 function split(key: string): [kind: Kind, name: string] {
