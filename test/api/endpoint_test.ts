@@ -233,6 +233,48 @@ test.serial('a range that a node lost is taken out and put in again, once', asyn
   t.truthy(await until(async () => (await agent.metric('constellation_vpn_lost_ranges'))[''] === 0, 'the metric'));
 });
 
+test.serial('hints of nodes that do not answer, and of nodes that do not exist, hold nothing up', async (t) => {
+  const { cluster } = fixture;
+  const { agent } = await start(t, fixture);
+  const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+  await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
+  // Takes connections, and says nothing.
+  const silent = createServer(() => {});
+  await new Promise<void>((resolve) => {
+    silent.listen(9810, '127.0.0.78', resolve);
+  });
+  t.teardown(() => {
+    silent.closeAllConnections();
+    silent.close();
+  });
+  const nodes = Array.from({ length: 12 }, (_, i) => `dead-${i}`);
+  for (const node of nodes)
+    await createPod(cluster, {
+      name: `vpn-routing-${node}`,
+      site: '',
+      ips: ['127.0.0.78'],
+      component: 'routing',
+      hostIP: '127.0.0.78',
+      node,
+    });
+  const began = Date.now();
+  const hint = (node: string) => fetch(`${agent.url}/lost-ranges`, { method: 'POST', body: JSON.stringify({ node }) });
+  await Promise.all(nodes.map(hint));
+  for (let i = 0; i < 500; i++) await hint(`made-up-${i}`);
+  for (let i = 0; i < 20; i++) {
+    await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, i));
+    await until(listing(cluster, BERLIN.name, BERLIN.cidrs), `restoration ${i}`);
+  }
+  t.is((await agent.metric(PATCHES))[ENDPOINT], 21);
+  const seconds = (Date.now() - began) / 1000;
+  const lists = (await cluster.audit()).filter(
+    ({ verb, resource, path, at }) => verb === 'list' && resource === 'pods' && path.includes('routing') && at >= began,
+  );
+  t.true(lists.length >= 1 && lists.length <= seconds + 2, `${lists.length} lists of routing agents in ${seconds} s`);
+  const told = () => agent.errors().filter(({ msg }) => msg === 'a routing agent does not tell what it lost').length;
+  t.truthy(await until(() => told() === nodes.length, 'each silent node to be named'));
+});
+
 test.serial('twice is once: a restarted agent finds everything right and changes nothing', async (t) => {
   const { cluster } = fixture;
   const { agent } = await start(t, fixture);
