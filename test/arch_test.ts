@@ -104,7 +104,7 @@ test(
   broken,
   'agents-know-not-each-other',
   'agents/routing/bad.ts',
-  "import { Rivalry } from '../endpoint-sync/rivalry.ts';\nexport const x = Rivalry;\n",
+  "import { WriteBudget } from '../endpoint-sync/write-budget.ts';\nexport const x = WriteBudget;\n",
 );
 test(
   'agents: sockets in agents/lib alone',

@@ -23,6 +23,11 @@ export async function cleanUp(kube: KubeClient, log: Log, { namespace, ciliumNam
       `endpoint-sync is running (Pod ${running.items[0]?.metadata.name}) and would put everything back: delete its Deployment first (kubectl -n ${namespace} delete deployment -l constellation-vpn.io/component=endpoint-sync)`,
     ];
   const pods = await kube.list<Pod>(podsPath(namespace), ofComponent('frontend'));
+  if (pods.items.length === 0)
+    log.warn(
+      { namespace },
+      'there is no frontend Pod in this namespace, so no CiliumEndpoint to clean up: is it the right one?',
+    );
   const tasks: [what: string, task: () => Promise<void>][] = [
     ...pods.items.map((pod): [string, () => Promise<void>] => [
       `CiliumEndpoint ${pod.metadata.name}`,

@@ -1,6 +1,8 @@
 /** The command line: `endpoint-sync`, and `endpoint-sync cleanup`. */
 import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
+import { isLeft } from 'fp-ts/lib/Either.js';
+import { DnsLabel } from '../../functions/model/name.ts';
 import { serve, portOf } from '../lib/http.ts';
 import { KubeClient } from '../lib/kube/client.ts';
 import { createLog } from '../lib/log.ts';
@@ -28,11 +30,13 @@ const program = new Command('endpoint-sync')
     "Tells Cilium where the on-prem ranges are: keeps them in the CiliumEndpoints of the frontends' pods and in ip-masq-agent's configuration, and checks cilium-config.",
   )
   .configureHelp({ showGlobalOptions: true })
-  .addOption(new Option('--namespace <name>', 'the namespace of the VPN').env('POD_NAMESPACE').makeOptionMandatory())
+  .usage('[options] [cleanup]')
+  .allowExcessArguments()
+  .addOption(new Option('--namespace <name>', 'the namespace of the VPN').env('POD_NAMESPACE').argParser(parseName))
   .addOption(
-    new Option('--cilium-namespace <name>', "where Cilium's ConfigMaps are: cilium-config, ip-masq-agent").default(
-      'kube-system',
-    ),
+    new Option('--cilium-namespace <name>', "where Cilium's ConfigMaps are: cilium-config, ip-masq-agent")
+      .default('kube-system')
+      .argParser(parseName),
   )
   .addOption(
     new Option('--kubeconfig <file>', "how to reach the API server; without it the Pod's ServiceAccount is used"),
@@ -51,14 +55,25 @@ program
   .description('Takes out again everything that endpoint-sync ever wrote. Delete its Deployment first.')
   .action(cleanup);
 
+/** A namespace's name, which becomes part of paths. */
+function parseName(text: string): string {
+  if (isLeft(DnsLabel.decode(text))) program.error(`error: "${text}" is no name of a namespace`);
+  return text;
+}
+
 function parsePort(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65_535) program.error(`error: --port is ${text}; it must be a number up to 65535`);
+  if (!/^\d+$/.test(text) || port > 65_535)
+    program.error(`error: --port is "${text}"; it must be a number up to 65535, or 0 for any free one`);
   return port;
 }
 
 /** The client, or the end: what keeps it from being made is a mistake in the environment. */
-function connect({ kubeconfig }: Options): KubeClient {
+function connect({ kubeconfig, namespace }: Partial<Options>): KubeClient {
+  if (namespace === undefined)
+    return program.error(
+      'error: --namespace is missing, the namespace of the VPN (or POD_NAMESPACE in the environment)',
+    );
   try {
     return new KubeClient(kubeconfig, NAME);
   } catch (error) {
@@ -66,7 +81,8 @@ function connect({ kubeconfig }: Options): KubeClient {
   }
 }
 
-async function run(options: RunOptions): Promise<void> {
+async function run(options: RunOptions, { args }: Command): Promise<void> {
+  if (args.length > 0) program.error(`error: unknown command ${args[0]}: the only one is cleanup`);
   const kube = connect(options);
   const { namespace, ciliumNamespace, config } = options;
   const agent = createAgent(kube, log, { namespace, ciliumNamespace, configFile: config, instance: hostname() });
@@ -89,7 +105,10 @@ async function cleanup(_: object, command: Command): Promise<void> {
   kube.close();
   for (const problem of left) log.error({ problem }, 'not cleaned up');
   if (left.length > 0) process.exitCode = 1;
-  else log.info({}, 'nothing of endpoint-sync is left');
+  else {
+    const { namespace, ciliumNamespace } = options;
+    log.info({ namespace, ciliumNamespace, server: kube.server }, 'nothing of endpoint-sync is left');
+  }
 }
 
 await program.parseAsync();

@@ -1,5 +1,6 @@
 /** endpoint-sync and Cilium's ConfigMaps, against a real API server: ip-masq-agent, cilium-config; and cleanup. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import test from 'ava';
 import { load } from 'js-yaml';
 import { cleanup, until } from './agent.ts';
@@ -40,7 +41,7 @@ const kept = test.macro({
     const { agent } = await start(t, fixture);
     await createMasq(before);
     t.is(await until(merged, 'the ranges'), after);
-    t.deepEqual(await agent.metric(STATE), MERGED);
+    t.true(await until(async () => isDeepStrictEqual(await agent.metric(STATE), MERGED), 'the metric'));
     await agent.stop();
     const { exitCode, log } = await cleanup(fixture.kubeconfig);
     t.is(exitCode, 0, JSON.stringify(log));
@@ -109,7 +110,7 @@ test.serial('ip-masq-agent: absent, nothing is made, a metric and a line say so;
   t.deepEqual(await masq(), empty);
   await replaceConfigMap(cluster, { ...empty, data: { config: 'nonMasqueradeCIDRs: []\n' } });
   t.truthy(await until(merged, 'the ranges'));
-  t.deepEqual(await agent.metric(STATE), MERGED);
+  t.true(await until(async () => isDeepStrictEqual(await agent.metric(STATE), MERGED), 'the metric'));
 });
 
 for (const [title, broken] of [
