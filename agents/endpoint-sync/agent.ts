@@ -7,15 +7,23 @@ import { Reflector } from '../lib/kube/reflector.ts';
 import type { Log } from '../lib/log.ts';
 import { LOST_RANGES_PATH, LostRangesHint } from '../lib/lost-ranges.ts';
 import { WorkQueue, type Again } from '../lib/queue.ts';
-import { CILIUM_CONFIG } from './cilium-config/check.ts';
 import { CiliumCheck } from './cilium-config/reconcile.ts';
 import { Endpoints } from './endpoint/reconcile.ts';
 import { Failures } from './failures.ts';
 import { IpMasq } from './ip-masq/reconcile.ts';
 import { LostRangesCheck } from './lost-ranges/reconcile.ts';
 import { createMetrics } from './metrics.ts';
-import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from './paths.ts';
-import type { CiliumEndpoint, ConfigMap, Pod } from './objects.ts';
+import {
+  called,
+  CILIUM_CONFIG,
+  configMapsPath,
+  endpointsPath,
+  IP_MASQ_AGENT,
+  ofComponent,
+  podsPath,
+} from '../lib/kube/paths.ts';
+import type { ConfigMap, Pod } from '../lib/kube/objects.ts';
+import type { CiliumEndpoint } from './objects.ts';
 import { Resteering } from './lost-ranges/resteer.ts';
 
 const BACKOFF = { firstMs: 50, maxMs: 30_000 };

@@ -3,9 +3,10 @@ import type { KubeClient } from '../lib/kube/client.ts';
 import { KubeError } from '../lib/kube/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { wait } from '../lib/wait.ts';
-import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from './paths.ts';
+import { called, configMapsPath, endpointsPath, IP_MASQ_AGENT, ofComponent, podsPath } from '../lib/kube/paths.ts';
 import { planEndpoint, prefixesOf } from './endpoint/plan.ts';
-import type { CiliumEndpoint, ConfigMap, Pod } from './objects.ts';
+import type { ConfigMap, Pod } from '../lib/kube/objects.ts';
+import type { CiliumEndpoint } from './objects.ts';
 import { planIpMasq } from './ip-masq/plan.ts';
 
 const TRIES = 8;

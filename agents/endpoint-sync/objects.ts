@@ -1,14 +1,5 @@
-/** The parts of the cluster's objects that endpoint-sync reads. */
+/** The parts of Cilium's objects that endpoint-sync reads. */
 import type { KubeObject } from '../lib/kube/client.ts';
-
-export interface ConfigMap extends KubeObject {
-  readonly data?: Readonly<Record<string, string>>;
-}
-
-export interface Pod extends KubeObject {
-  readonly spec?: { readonly nodeName?: string };
-  readonly status?: { readonly podIPs?: readonly { readonly ip: string }[]; readonly hostIP?: string };
-}
 
 /** Cilium's AddressPair: one address or prefix of each family at most. */
 export interface AddressPair {

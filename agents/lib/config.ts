@@ -2,7 +2,6 @@
  * The configuration as the agents read it: `config.json` of the ConfigMap vpn-config, mounted as a volume. Kubernetes
  * changes such a volume by swapping the symbolic link `..data` in its folder (pkg/volume/util/atomic_writer.go).
  */
-import { watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import * as E from 'fp-ts/lib/Either.js';
@@ -10,6 +9,7 @@ import { problems } from '../../functions/model/codec.ts';
 import { ConstellationVpn, type Vpn } from '../../functions/model/vpn.ts';
 import type { Log } from './log.ts';
 import { wait } from './wait.ts';
+import { watchFolder } from './watch-folder.ts';
 
 /** Read again this often even if nothing said that it changed. */
 const RECHECK_MS = 60_000;
@@ -111,16 +111,5 @@ export class ConfigFile {
           ? 'configuration refused, the last good one stays in force'
           : 'configuration refused, waiting for a valid one',
       );
-  }
-}
-
-/** inotify on the folder; undefined where it is not there (yet). */
-function watchFolder(folder: string, onEvent: () => void): { close: () => void } | undefined {
-  try {
-    const watcher = watch(folder, onEvent);
-    watcher.on('error', onEvent);
-    return watcher;
-  } catch {
-    return undefined;
   }
 }

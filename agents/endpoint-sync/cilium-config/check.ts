@@ -4,9 +4,8 @@ import { familyOf } from '../../../functions/model/cidr.ts';
 import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import type { KubeObject } from '../../lib/kube/client.ts';
-import type { ConfigMap } from '../objects.ts';
-
-export const CILIUM_CONFIG = 'cilium-config';
+import { CILIUM_CONFIG } from '../../lib/kube/paths.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
 
 export interface Finding {
   /** The rule's name in metrics. */

@@ -2,7 +2,7 @@ import test from 'ava';
 import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import { ciliumConfig, configOf, goodSpec, type Loose } from '../../../test/functions/items.ts';
-import type { ConfigMap } from '../objects.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
 import { checkCilium, eventOf, type Finding } from './check.ts';
 
 const VPN = configOf(goodSpec()).vpn;

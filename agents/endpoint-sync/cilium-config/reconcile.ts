@@ -2,10 +2,10 @@
 import { KubeError } from '../../lib/kube/errors.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { CommonDeps } from '../deps.ts';
-import type { ConfigMap } from '../objects.ts';
-import { checkCilium, CILIUM_CONFIG, eventOf, type Finding } from './check.ts';
-import { eventsPath } from '../paths.ts';
-import type { Pod } from '../objects.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
+import { checkCilium, eventOf, type Finding } from './check.ts';
+import { CILIUM_CONFIG, eventsPath } from '../../lib/kube/paths.ts';
+import type { Pod } from '../../lib/kube/objects.ts';
 
 const OBJECT = { object: CILIUM_CONFIG };
 /** Kubernetes keeps Events for an hour: what is still wrong is said again before that, in milliseconds. */

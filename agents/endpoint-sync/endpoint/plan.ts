@@ -5,7 +5,8 @@
  */
 import { canonicalAddress, familyOf, sortCidrs, type Cidr } from '../../../functions/model/cidr.ts';
 import type { JsonPatchOp } from '../../lib/json-patch.ts';
-import type { AddressPair, CiliumEndpoint, Pod } from '../objects.ts';
+import type { Pod } from '../../lib/kube/objects.ts';
+import type { AddressPair, CiliumEndpoint } from '../objects.ts';
 
 export type EndpointPlan =
   | { readonly kind: 'converged' }

@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { canonicalAddress, familyOf, type Cidr } from '../../../functions/model/cidr.ts';
 import { freeze, type Loose } from '../../../test/functions/items.ts';
 import type { JsonPatchOp } from '../../lib/json-patch.ts';
-import type { AddressPair, CiliumEndpoint, Pod } from '../objects.ts';
+import type { Pod } from '../../lib/kube/objects.ts';
+import type { AddressPair, CiliumEndpoint } from '../objects.ts';
 import { planEndpoint, prefixesOf, type EndpointPlan } from './plan.ts';
 
 const UID = 'uid-of-the-pod';

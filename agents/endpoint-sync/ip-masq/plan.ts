@@ -6,7 +6,7 @@
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { isRecord } from '../../../functions/model/krm.ts';
 import { escapePointer, type JsonPatchOp } from '../../lib/json-patch.ts';
-import type { ConfigMap } from '../objects.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
 import { editConfig, isCreated, readConfig, type Created, type Edited, type Problem } from './config.ts';
 
 /**

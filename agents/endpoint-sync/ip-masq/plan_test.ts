@@ -2,7 +2,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import test from 'ava';
 import fc from 'fast-check';
 import type { JsonPatchOp } from '../../lib/json-patch.ts';
-import type { ConfigMap } from '../objects.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
 import { editConfig, readConfig } from './config.ts';
 import { ANNOTATION, planIpMasq, type IpMasqPlan } from './plan.ts';
 

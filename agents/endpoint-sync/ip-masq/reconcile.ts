@@ -3,8 +3,8 @@ import { sortCidrs } from '../../../functions/model/cidr.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
-import type { ConfigMap } from '../objects.ts';
-import { configMapsPath, IP_MASQ_AGENT } from '../paths.ts';
+import type { ConfigMap } from '../../lib/kube/objects.ts';
+import { configMapsPath, IP_MASQ_AGENT } from '../../lib/kube/paths.ts';
 import { planIpMasq, type IpMasqPlan } from './plan.ts';
 import { WriteBudget } from '../write-budget.ts';
 

@@ -6,8 +6,8 @@ import { LOST_RANGES_PATH, LostRanges, ROUTING_PORT, type LostRange } from '../.
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
 import type { Endpoints } from '../endpoint/reconcile.ts';
-import type { Pod } from '../objects.ts';
-import { ofComponent, podsPath } from '../paths.ts';
+import type { Pod } from '../../lib/kube/objects.ts';
+import { ofComponent, podsPath } from '../../lib/kube/paths.ts';
 import { FIRST_PAUSE_MS, OUT_MS, SETTLE_MS, type Resteering } from './resteer.ts';
 
 const OBJECT = { object: 'lost-ranges' };

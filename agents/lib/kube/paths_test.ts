@@ -1,11 +1,11 @@
 /** What is asked for is what base/ makes and permits. */
 import { readFile } from 'node:fs/promises';
 import test from 'ava';
-import type { Loose } from '../../test/functions/items.ts';
-import { documents } from '../../test/render/documents.ts';
-import { CILIUM_CONFIG } from './cilium-config/check.ts';
+import type { Loose } from '../../../test/functions/items.ts';
+import { documents } from '../../../test/render/documents.ts';
 import {
   called,
+  CILIUM_CONFIG,
   configMapsPath,
   endpointsPath,
   eventsPath,
@@ -23,7 +23,7 @@ test('CiliumEndpoints', path, endpointsPath('vpn'), '/apis/cilium.io/v2/namespac
 
 async function base(...files: string[]): Promise<Loose[]> {
   const texts = await Promise.all(
-    files.map((file) => readFile(new URL(`../../base/${file}`, import.meta.url), 'utf8')),
+    files.map((file) => readFile(new URL(`../../../base/${file}`, import.meta.url), 'utf8')),
   );
   return texts.flatMap(documents);
 }

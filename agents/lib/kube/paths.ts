@@ -4,6 +4,7 @@ const LABEL = 'app.kubernetes.io/name=constellation-vpn,app.kubernetes.io/compon
 
 export const SITE_LABEL = 'constellation-vpn.io/site';
 export const IP_MASQ_AGENT = 'ip-masq-agent';
+export const CILIUM_CONFIG = 'cilium-config';
 
 export const podsPath = (namespace: string): string => `/api/v1/namespaces/${namespace}/pods`;
 export const eventsPath = (namespace: string): string => `/api/v1/namespaces/${namespace}/events`;

@@ -1,0 +1,15 @@
+/** The parts of the cluster's objects that more than one agent reads. */
+import type { KubeObject } from './client.ts';
+
+export interface ConfigMap extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+export interface Pod extends KubeObject {
+  readonly spec?: { readonly nodeName?: string; readonly hostNetwork?: boolean };
+  readonly status?: {
+    readonly phase?: string;
+    readonly podIPs?: readonly { readonly ip: string }[];
+    readonly hostIP?: string;
+  };
+}
