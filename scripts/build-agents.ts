@@ -8,7 +8,7 @@ import * as esbuild from 'esbuild';
 
 const ROOT = new URL('..', import.meta.url).pathname;
 
-export const AGENTS = ['endpoint-sync'] as const;
+export const AGENTS = ['endpoint-sync', 'routing'] as const;
 
 /**
  * client-node's KubeConfig brings an HTTP client, SOCKS and HTTP proxies and OpenID Connect along, which an agent with a

@@ -1,8 +1,7 @@
 /** The command line: `endpoint-sync`, and `endpoint-sync cleanup`. */
 import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
-import { isLeft } from 'fp-ts/lib/Either.js';
-import { DnsLabel } from '../../functions/model/name.ts';
+import { parseName, parsePort } from '../lib/command-line.ts';
 import { serve, portOf } from '../lib/http.ts';
 import { KubeClient } from '../lib/kube/client.ts';
 import { createLog } from '../lib/log.ts';
@@ -54,19 +53,6 @@ program
   .command('cleanup')
   .description('Takes out again everything that endpoint-sync ever wrote. Delete its Deployment first.')
   .action(cleanup);
-
-/** A namespace's name, which becomes part of paths. */
-function parseName(text: string): string {
-  if (isLeft(DnsLabel.decode(text))) program.error(`error: "${text}" is no name of a namespace`);
-  return text;
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65_535)
-    program.error(`error: --port is "${text}"; it must be a number up to 65535, or 0 for any free one`);
-  return port;
-}
 
 /** The client, or the end: what keeps it from being made is a mistake in the environment. */
 function connect({ kubeconfig, namespace }: Partial<Options>): KubeClient {

@@ -3,8 +3,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 
-/** A request's body in, a status and a text out. */
-export type Route = (body: string) => { readonly status: number; readonly text: string };
+/** A request's body and query in, a status and a text out. */
+export type Route = (body: string, query: URLSearchParams) => { readonly status: number; readonly text: string };
 
 interface Options {
   /** 0: any free one. */
@@ -23,7 +23,8 @@ const MAX_BODY_BYTES = 64 * 1024;
  * 503 and the reasons, `GET /metrics` Prometheus' text format. Rejects where the port is taken.
  */
 export async function serve({ port, registry, unready, routes = {} }: Options): Promise<Server> {
-  const all: Record<string, (body: string) => Promise<{ status: number; text: string; type?: string }>> = {
+  type Answer = Promise<{ status: number; text: string; type?: string }>;
+  const all: Record<string, (...request: Parameters<Route>) => Answer> = {
     'GET /livez': async () => ({ status: 200, text: 'ok\n' }),
     'GET /readyz': async () => {
       const reasons = unready();
@@ -31,10 +32,11 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
     },
     'GET /metrics': async () => ({ status: 200, text: await registry.metrics(), type: registry.contentType }),
   };
-  for (const [name, route] of Object.entries(routes)) all[name] = async (body) => route(body);
+  for (const [name, route] of Object.entries(routes)) all[name] = async (...request) => route(...request);
 
   const server = createServer({ connectionsCheckingInterval: 1_000 }, (request, response) => {
-    const name = `${request.method} ${(request.url ?? '').split('?')[0]}`;
+    const [path = '', query] = (request.url ?? '').split('?', 2);
+    const name = `${request.method} ${path}`;
     const answer = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(status, { 'content-type': type }).end(text);
     };
@@ -51,7 +53,7 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
       else chunks.push(chunk);
     });
     request.on('end', () => {
-      route(Buffer.concat(chunks).toString('utf8')).then(
+      route(Buffer.concat(chunks).toString('utf8'), new URLSearchParams(query)).then(
         ({ status, text, type }) => answer(status, text, type),
         () => answer(500, 'internal error\n'),
       );

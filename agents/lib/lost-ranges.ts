@@ -13,6 +13,7 @@ import { ObjectName } from '../../functions/model/name.ts';
 
 export const LOST_RANGES_PATH = '/lost-ranges';
 export const ROUTING_PORT = 9810;
+export const ENDPOINT_SYNC_PORT = 9811;
 
 /** The body of the hint. */
 export const LostRangesHint = object('hint', { node: required(ObjectName, "The node's name.") });

@@ -1,4 +1,5 @@
 import { watch } from 'node:fs';
+import { stat } from 'node:fs/promises';
 
 /**
  * inotify: `onEvent` at each change in the folder (a hint, several may be one), and at an error. Undefined where the folder
@@ -12,4 +13,10 @@ export function watchFolder(folder: string, onEvent: () => void): { close: () =>
   } catch {
     return undefined;
   }
+}
+
+/** Changes whenever the file is made anew; undefined where there is none. */
+export async function fileIdentity(file: string): Promise<string | undefined> {
+  const found = await stat(file, { bigint: true }).catch(() => undefined);
+  return found === undefined ? undefined : `${found.dev} ${found.ino} ${found.birthtimeNs} ${found.ctimeNs}`;
 }

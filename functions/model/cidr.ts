@@ -108,6 +108,11 @@ export function sortCidrs(cidrs: readonly Cidr[]): Cidr[] {
     .map(({ cidr }) => cidr);
 }
 
+/** The prefix of `length` bits that `cidr` is in; `length` must not be greater than the prefix's own. */
+export function parentOf(cidr: Cidr, length: number): Cidr {
+  return `${networkOf(ipaddr.parse(cidr.slice(0, cidr.indexOf('/'))), length)}/${length}` as Cidr;
+}
+
 /** The prefix of one address alone; undefined for what is no address. */
 export function hostCidr(address: string): Cidr | undefined {
   const canonical = canonicalAddress(address);

@@ -29,7 +29,7 @@ const on = ({ value }: CiliumValues, key: string): boolean => value(key) === 'tr
 const off = ({ value }: CiliumValues, key: string): boolean => value(key) === 'false';
 
 /** Before 1.15 the key `tunnel` said both whether and how; since then `routing-mode` says whether. */
-const tunnels = ({ value }: CiliumValues): boolean =>
+export const tunnels = ({ value }: Pick<CiliumValues, 'value'>): boolean =>
   value('tunnel') === '' ? value('routing-mode') !== 'native' : value('tunnel') !== 'disabled';
 
 const socketLoadBalancing = (values: CiliumValues): boolean =>

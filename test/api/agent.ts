@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { buildAgents } from '../../scripts/build-agents.ts';
+import { buildAgents, type AGENTS } from '../../scripts/build-agents.ts';
 import { CILIUM_NAMESPACE, NAMESPACE } from './cilium.ts';
 
 export interface LogRecord {
@@ -18,6 +18,7 @@ export interface LogRecord {
   rule?: unknown;
   problem?: unknown;
   port?: unknown;
+  [key: string]: unknown;
 }
 
 /** A folder as kubelet mounts a ConfigMap: files are links through `..data`, which a change swaps. */
@@ -55,13 +56,14 @@ export class ConfigVolume {
   }
 }
 
-let bundle: Promise<string> | undefined;
-/** Built once for each process. */
-export function agentBundle(): Promise<string> {
-  bundle ??= mkdtemp(join(tmpdir(), 'constellation-vpn-agents-'))
-    .then((folder) => buildAgents(folder))
-    .then(([path = '']) => path);
-  return bundle;
+let folder: Promise<string> | undefined;
+/** Path of an agent's bundle. Built once for each process. */
+export async function agentBundle(name: (typeof AGENTS)[number]): Promise<string> {
+  folder ??= mkdtemp(join(tmpdir(), 'constellation-vpn-agents-')).then(async (made) => {
+    await buildAgents(made);
+    return made;
+  });
+  return join(await folder, `${name}.mjs`);
 }
 
 const common = (kubeconfig: string): string[] => [
@@ -86,11 +88,17 @@ export interface Agent {
   stop(signal?: NodeJS.Signals): Promise<number | undefined>;
 }
 
+/** Of Prometheus' text format the samples of one metric, by their labels as written. */
+export function samplesOf(text: string, name: string): Record<string, number> {
+  const samples = [...text.matchAll(/^(\w+)(\{[^}]*\})? (\S+)$/gm)].filter(([, sample]) => sample === name);
+  return Object.fromEntries(samples.map(([, , labels = '', value]) => [labels, Number(value)]));
+}
+
 /** Resolves when its HTTP server listens. */
 export async function startAgent(kubeconfig: string, volume: ConfigVolume): Promise<Agent> {
   const child = execa(
     process.execPath,
-    [await agentBundle(), ...common(kubeconfig), '--config', volume.file, '--port', '0'],
+    [await agentBundle('endpoint-sync'), ...common(kubeconfig), '--config', volume.file, '--port', '0'],
     { reject: false, buffer: false, stderr: 'inherit' },
   );
   const log: LogRecord[] = [];
@@ -102,11 +110,7 @@ export async function startAgent(kubeconfig: string, volume: ConfigVolume): Prom
     pid: child.pid ?? 0,
     url,
     errors: () => log.filter(({ level }) => level === 'error'),
-    async metric(name) {
-      const text = await (await fetch(`${url}/metrics`)).text();
-      const samples = [...text.matchAll(/^(\w+)(\{[^}]*\})? (\S+)$/gm)].filter(([, sample]) => sample === name);
-      return Object.fromEntries(samples.map(([, , labels = '', value]) => [labels, Number(value)]));
-    },
+    metric: async (name) => samplesOf(await (await fetch(`${url}/metrics`)).text(), name),
     async ready() {
       const response = await fetch(`${url}/readyz`);
       return { status: response.status, text: await response.text() };
@@ -123,7 +127,7 @@ export async function cleanup(
 ): Promise<{ exitCode: number | undefined; log: LogRecord[]; stderr: string }> {
   const { exitCode, stdout, stderr } = await execa(
     process.execPath,
-    [await agentBundle(), 'cleanup', ...common(kubeconfig)],
+    [await agentBundle('endpoint-sync'), 'cleanup', ...common(kubeconfig)],
     { reject: false },
   );
   const lines = stdout.split('\n').filter((line) => line !== '');

@@ -24,7 +24,12 @@ test.after.always(() => rm(folder, { recursive: true }));
 
 const ran = async (...args: string[]) => {
   const env = { PATH: process.env.PATH ?? '' };
-  return execa(process.execPath, [await agentBundle(), ...args], { env, extendEnv: false, cwd: folder, reject: false });
+  return execa(process.execPath, [await agentBundle('endpoint-sync'), ...args], {
+    env,
+    extendEnv: false,
+    cwd: folder,
+    reject: false,
+  });
 };
 
 const mistake = test.macro(async (t, args: readonly string[], message: RegExp) => {
@@ -40,9 +45,9 @@ test(
   'no name of a namespace',
   mistake,
   ['--namespace', 'Bad/../x'],
-  /^error: "Bad\/\.\.\/x" is no name of a namespace$/,
+  /^error: option '--namespace <name>' argument 'Bad\/\.\.\/x' is invalid\. It is no name of a namespace\.$/,
 );
-test('an empty one', mistake, ['--namespace', ''], /^error: "" is no name of a namespace$/);
+test('an empty one', mistake, ['--namespace', ''], /argument '' is invalid\. It is no name of a namespace\.$/);
 test('neither a Pod nor a kubeconfig', mistake, ['--namespace', 'x'], /^error: this is not a Pod.*--kubeconfig$/);
 test('a misspelt command', mistake, ['claenup'], /^error: unknown command claenup: the only one is cleanup$/);
 test(
@@ -51,7 +56,12 @@ test(
   ['--namespaec', 'x'],
   /^error: unknown option '--namespaec'\n\(Did you mean --namespace\?\)$/,
 );
-test('no port', mistake, ['--namespace', 'x', '--port', 'abc'], /^error: --port is "abc"/);
+test(
+  'no port',
+  mistake,
+  ['--namespace', 'x', '--port', 'abc'],
+  /^error: option '--port <number>' argument 'abc' is invalid\. It must be a number/,
+);
 test(
   'no kubeconfig',
   mistake,

@@ -11,6 +11,8 @@ const ROOT = join(import.meta.dirname, '../..');
 export interface SiteInput {
   name?: string;
   peerCIDRs: string[];
+  /** Bytes; null: none. */
+  mtu?: number | null;
 }
 
 export interface Rendered {

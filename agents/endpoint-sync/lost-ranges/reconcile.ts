@@ -1,7 +1,7 @@
 /** Acts on what nodes report as lost: agents/lib/lost-ranges.ts has the protocol, resteer.ts the decision. */
 import * as E from 'fp-ts/lib/Either.js';
 import { problems } from '../../../functions/model/codec.ts';
-import { getJson } from '../../lib/http-get.ts';
+import { getJson, urlOf } from '../../lib/http-client.ts';
 import { LOST_RANGES_PATH, LostRanges, ROUTING_PORT, type LostRange } from '../../lib/lost-ranges.ts';
 import type { Again } from '../../lib/queue.ts';
 import type { CommonDeps } from '../deps.ts';
@@ -125,7 +125,7 @@ export class LostRangesCheck {
 
 /** What the routing agent at this address has lost. */
 async function fetchLost(host: string): Promise<readonly LostRange[]> {
-  const url = `http://${host.includes(':') ? `[${host}]` : host}:${ROUTING_PORT}${LOST_RANGES_PATH}`;
+  const url = urlOf(host, ROUTING_PORT, LOST_RANGES_PATH);
   const decoded = LostRanges.decode(await getJson(url, TIMEOUT_MS));
   if (E.isRight(decoded)) return decoded.right.lost;
   const [first] = problems(decoded.left);

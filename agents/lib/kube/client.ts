@@ -13,6 +13,10 @@ export interface ObjectMeta {
   readonly namespace?: string;
   readonly uid: string;
   readonly resourceVersion: string;
+  /** RFC 3339, in UTC. */
+  readonly creationTimestamp?: string;
+  /** There once its deletion was asked for. */
+  readonly deletionTimestamp?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly ownerReferences?: readonly { readonly kind: string; readonly uid: string }[];

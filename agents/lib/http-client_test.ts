@@ -1,6 +1,6 @@
 import { createServer, type RequestListener } from 'node:http';
 import test from 'ava';
-import { getJson } from './http-get.ts';
+import { getJson } from './http-client.ts';
 import { portOf } from './http.ts';
 
 const HOUR = 3_600_000;

@@ -1,0 +1,113 @@
+/** Reads the node: devices, addresses, the routes to the frontends' pods, the main table. */
+import { familyOf, type Cidr, type Family } from '../../../functions/model/cidr.ts';
+import type { Frontend } from '../frontends.ts';
+import type { NodeState, PodRoute } from '../routes/desired.ts';
+import type { Seen } from '../routes/plan.ts';
+import { ask } from './ip.ts';
+import { readRoutes, type SeenRoute } from './route.ts';
+
+const FAMILIES: readonly Family[] = [4, 6];
+/** Cilium's name for it: defaults.HostDevice in pkg/defaults/node.go. */
+export const CILIUM_HOST = 'cilium_host';
+const SCOPE_GLOBAL = '0';
+
+/** One object of `ip -j -N -d addr show`. */
+interface LinkJson {
+  readonly ifname: string;
+  readonly mtu: number;
+  readonly addr_info?: readonly { readonly family: string; readonly local?: string; readonly scope: string }[];
+}
+/** One object of `ip -j -N route get`. */
+interface RouteGetJson {
+  readonly dev?: string;
+  readonly gateway?: string;
+}
+
+/** The node without what its configuration says. */
+export type Links = Omit<NodeState, 'tunnels'>;
+
+/** Everything. `frontends`: those on this node. */
+export async function readNode(frontends: readonly Frontend[]): Promise<{ links: Links; seen: Seen }> {
+  const [v4, v6] = await Promise.all([readFamily(4, frontends, ['addr show']), readFamily(6, frontends, [])]);
+  const links = (v4.extra[0] ?? []) as readonly LinkJson[];
+  const mtus = new Map(links.map(({ ifname, mtu }) => [ifname, mtu]));
+  const routesTo = ({ pod }: Frontend, family: Family, { gets }: FamilyState) => {
+    const get = gets.get(pod);
+    return get === undefined ? {} : { [family]: podRoute(pod, get, mtus) };
+  };
+  return {
+    links: {
+      ciliumHost: ciliumHostOf(links),
+      frontends: frontends.map((one) => ({ ...one, routes: { ...routesTo(one, 4, v4), ...routesTo(one, 6, v6) } })),
+    },
+    seen: { routes: [...v4.routes, ...v6.routes], addresses: links.flatMap(globalAddresses).map(({ local }) => local) },
+  };
+}
+
+interface FamilyState {
+  readonly routes: readonly SeenRoute[];
+  /** How each pod that has an address of the family is reached. */
+  readonly gets: ReadonlyMap<string, RouteGetJson>;
+  /** Answers to the extra questions. */
+  readonly extra: readonly (unknown[] | undefined)[];
+}
+
+async function readFamily(
+  family: Family,
+  frontends: readonly Frontend[],
+  extra: readonly string[],
+): Promise<FamilyState> {
+  const pods = frontends.filter(({ addresses }) => addresses[family] !== undefined);
+  const gets = pods.map(({ addresses }) => `route get ${addresses[family]}`);
+  const [routes, ...rest] = await ask(family, ['route show table main', ...gets, ...extra]);
+  return {
+    routes: readRoutes(routes ?? []),
+    gets: new Map(pods.map(({ pod }, i) => [pod, (rest[i]?.[0] ?? {}) as RouteGetJson])),
+    extra: rest.slice(gets.length),
+  };
+}
+
+/** The main table's routes to these ranges and inside them. */
+export async function readRanges(cidrs: readonly Cidr[]): Promise<SeenRoute[]> {
+  const perFamily = await Promise.all(
+    FAMILIES.map(async (family) => {
+      const questions = cidrs
+        .filter((cidr) => familyOf(cidr) === family)
+        .map((cidr) => `route show table main root ${cidr}`);
+      return questions.length === 0 ? [] : ask(family, questions);
+    }),
+  );
+  // A range inside another one is in both answers.
+  const unique = new Map<string, SeenRoute>();
+  for (const answer of perFamily.flat())
+    for (const route of readRoutes(answer ?? [])) unique.set(JSON.stringify(route), route);
+  return [...unique.values()];
+}
+
+function podRoute(pod: string, { dev, gateway }: RouteGetJson, mtus: ReadonlyMap<string, number>): PodRoute {
+  const mtu = dev === undefined ? undefined : mtus.get(dev);
+  if (dev !== undefined && mtu !== undefined && gateway === undefined && dev !== CILIUM_HOST)
+    return { direct: { name: dev, mtu } };
+  const way = dev === undefined ? 'not at all' : `${gateway === undefined ? '' : `by ${gateway} `}through ${dev}`;
+  return {
+    indirect: `this node reaches the pod ${pod} ${way}, not through an interface of the pod's own: Cilium has no endpoint route for it; set enable-endpoint-routes to "true" in cilium-config (Helm: endpointRoutes.enabled) and restart Cilium's agents`,
+  };
+}
+
+interface GlobalAddress {
+  readonly family: Family;
+  readonly local: string;
+}
+
+const globalAddresses = ({ addr_info: all = [] }: LinkJson): GlobalAddress[] =>
+  all.flatMap(({ family, local, scope }) =>
+    local === undefined || scope !== SCOPE_GLOBAL ? [] : [{ family: family === 'inet6' ? 6 : 4, local }],
+  );
+
+function ciliumHostOf(links: readonly LinkJson[]): NodeState['ciliumHost'] {
+  const link = links.find(({ ifname }) => ifname === CILIUM_HOST);
+  if (link === undefined) return undefined;
+  const addresses: Partial<Record<Family, string>> = {};
+  for (const { family, local } of globalAddresses(link)) addresses[family] ??= local;
+  return { name: CILIUM_HOST, mtu: link.mtu, addresses };
+}

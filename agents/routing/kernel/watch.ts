@@ -1,0 +1,68 @@
+/** Follows `ip monitor`, and starts it again whenever it ends. */
+import { backoffMs } from '../../lib/backoff.ts';
+import { ExecError, follow } from '../../lib/exec.ts';
+import type { Log } from '../../lib/log.ts';
+import { wait } from '../../lib/wait.ts';
+import { MONITOR_ARGS, readEvent, type KernelEvent } from './monitor.ts';
+
+const BACKOFF = { firstMs: 50, maxMs: 30_000 };
+/** It says nothing when it is ready, and is after this long, in milliseconds. */
+const READY_MS = 200;
+/** One that ran for so long did not fail at once. */
+const LONG_MS = 5_000;
+
+interface Options {
+  readonly log: Log;
+  readonly onEvent: (event: KernelEvent) => void;
+  /** Events may have been missed. */
+  readonly onGap: () => void;
+}
+
+export class KernelWatch {
+  readonly #options: Options;
+  #problem: string | undefined;
+
+  constructor(options: Options) {
+    this.#options = options;
+  }
+
+  /** Why the kernel is not watched; undefined where it is. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Until `signal` is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (let failures = 0; !signal.aborted;) {
+      const startedAt = performance.now();
+      const ready = setTimeout(() => this.#ready(), READY_MS);
+      try {
+        await follow('ip', MONITOR_ARGS, (line, stream) => this.#line(line, stream), signal);
+      } catch (error) {
+        if (!(error instanceof ExecError)) throw error;
+        this.#failed(error.message);
+      }
+      clearTimeout(ready);
+      failures = performance.now() - startedAt > LONG_MS ? 1 : failures + 1;
+      await wait(backoffMs(failures, BACKOFF), signal);
+    }
+  }
+
+  #ready(): void {
+    if (this.#problem !== undefined) this.#options.log.info({}, 'the kernel is watched again');
+    this.#problem = undefined;
+    this.#options.onGap();
+  }
+
+  #line(line: string, stream: 'stdout' | 'stderr'): void {
+    if (stream === 'stderr') return this.#options.onGap(); // its buffer ran over
+    const event = readEvent(line);
+    if (event !== undefined) this.#options.onEvent(event);
+  }
+
+  #failed(message: string): void {
+    const problem = `the kernel's routes are not watched, only looked at once a minute: ${message}`;
+    if (problem !== this.#problem) this.#options.log.error({ problem }, "can't watch the kernel, trying again");
+    this.#problem = problem;
+  }
+}

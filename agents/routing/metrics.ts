@@ -1,0 +1,80 @@
+import { Counter, Gauge, Histogram } from 'prom-client';
+import { createRegistry } from '../lib/metrics.ts';
+
+const PREFIX = 'constellation_vpn_routing';
+
+/** `configValid` is asked at each scrape. */
+export function createMetrics(configValid: () => boolean) {
+  const registry = createRegistry();
+  const registers = [registry];
+  return {
+    registry,
+    desired: new Gauge({
+      name: `${PREFIX}_ranges_desired`,
+      help: 'On-prem ranges that this node should have a route to.',
+      registers,
+    }),
+    present: new Gauge({
+      name: `${PREFIX}_ranges_present`,
+      help: 'On-prem ranges that this node has its route to.',
+      registers,
+    }),
+    refused: new Gauge({
+      name: `${PREFIX}_ranges_refused`,
+      help: 'On-prem ranges that get no route on this node, by reason; the log has the ranges.',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    repairs: new Counter({
+      name: `${PREFIX}_repairs_total`,
+      help: 'What somebody else had undone and was put right: missing-route, changed-route, stale-route, source-check.',
+      labelNames: ['kind'] as const,
+      registers,
+    }),
+    repairSeconds: new Histogram({
+      name: `${PREFIX}_repair_seconds`,
+      help: 'From the event that a route was changed or deleted to its repair, in seconds.',
+      buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
+      registers,
+    }),
+    checks: new Counter({
+      name: `${PREFIX}_checks_total`,
+      help: 'Times that the kernel was read: all of it, or some ranges alone.',
+      labelNames: ['extent'] as const,
+      registers,
+    }),
+    sourceCheckOff: new Gauge({
+      name: `${PREFIX}_source_check_off`,
+      help: "1: Cilium's source check of this frontend's pod is off, as it must be. 0: it is on or not known, and all VPN traffic of the pod is lost.",
+      labelNames: ['pod'] as const,
+      registers,
+    }),
+    lostRanges: new Gauge({
+      name: `${PREFIX}_lost_ranges`,
+      help: "On-prem ranges that Cilium's agent on this node does not know, or has given to a policy.",
+      registers,
+    }),
+    errors: new Counter({
+      name: `${PREFIX}_errors_total`,
+      help: 'Failed attempts, by what was attempted.',
+      labelNames: ['task'] as const,
+      registers,
+    }),
+    lastSuccess: new Gauge({
+      name: `${PREFIX}_last_success_timestamp_seconds`,
+      help: 'When a task last found or made everything right, in seconds since 1970.',
+      labelNames: ['task'] as const,
+      registers,
+    }),
+    configValid: new Gauge({
+      name: 'constellation_vpn_config_valid',
+      help: '1: the configuration as it is now is in force. 0: it is refused, and the last good one, if any, stays.',
+      registers,
+      collect() {
+        this.set(Number(configValid()));
+      },
+    }),
+  };
+}
+
+export type Metrics = ReturnType<typeof createMetrics>;

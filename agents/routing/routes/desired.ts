@@ -1,0 +1,131 @@
+/** Which routes this node should have: a pure function of the configuration and of what is known of the node. */
+import { familyOf, type Cidr, type Family } from '../../../functions/model/cidr.ts';
+import type { Site, Vpn } from '../../../functions/model/vpn.ts';
+import type { Frontend } from '../frontends.ts';
+import { WORST_METRIC, type Route } from '../kernel/route.ts';
+
+/** A device that leads somewhere. */
+export interface Device {
+  readonly name: string;
+  /** Bytes. */
+  readonly mtu: number;
+}
+
+/** How the kernel reaches a pod's address: `direct` is a route of the pod's own, which Cilium's endpoint routes are. */
+export type PodRoute = { readonly direct: Device } | { readonly indirect: string };
+
+export interface LocalFrontend extends Frontend {
+  readonly routes: Readonly<Partial<Record<Family, PodRoute>>>;
+}
+
+/** The node as it is. */
+export interface NodeState {
+  /** Of the sites whose frontend is on this node. */
+  readonly frontends: readonly LocalFrontend[];
+  /** Cilium's device for the host's own traffic, with its address of each family. */
+  readonly ciliumHost: (Device & { readonly addresses: Readonly<Partial<Record<Family, string>>> }) | undefined;
+  /** Whether Cilium tunnels between nodes; else the network between them carries the ranges, and other nodes need no route. */
+  readonly tunnels: boolean;
+}
+
+/** Why a range has no route of ours; the names are label values of a metric. */
+export type RefusalReason =
+  'foreign-route' | 'node-address' | 'no-pod-address' | 'no-endpoint-route' | 'no-cilium-host' | 'kernel';
+
+export interface Refusal {
+  readonly reason: RefusalReason;
+  /** A sentence that says what is wrong and what to do. */
+  readonly message: string;
+}
+
+/** A range and its routes, or why it can have none. */
+export interface Wanted {
+  readonly cidr: Cidr;
+  readonly site: string;
+  readonly routes: readonly Route[];
+  readonly refused?: Refusal;
+}
+
+/** Every range of every site that concerns this node. */
+export function desiredRoutes({ sites }: Vpn, node: NodeState): Wanted[] {
+  return sites.flatMap((site) => {
+    const frontend = node.frontends.find((one) => one.site === site.name);
+    if (frontend === undefined && !node.tunnels) return [];
+    const perFamily = new Map<Family, Way>();
+    return site.peerCIDRs.map((cidr) => {
+      const family = familyOf(cidr);
+      let way = perFamily.get(family);
+      if (way === undefined) {
+        way = frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
+        perFamily.set(family, way);
+      }
+      const { message } = way;
+      if (message !== undefined) return { cidr, site: site.name, routes: [], refused: { reason: way.reason, message } };
+      return { cidr, site: site.name, routes: way.routes.map((route) => ({ dst: cidr, ...route })) };
+    });
+  });
+}
+
+/** The same for all ranges of a family. */
+type Way = { readonly routes: readonly Omit<Route, 'dst'>[]; readonly message?: never } | Refusal;
+
+/**
+ * To the pod's own interface. Below it lies a route that every other wins over: when the pod and with it the interface
+ * goes, packets end there and don't follow the default route out of the node, in clear.
+ */
+function throughPod(site: Site, { pod, addresses, routes }: LocalFrontend, node: NodeState, family: Family): Way {
+  const via = addresses[family];
+  const podRoute = routes[family];
+  if (via === undefined || podRoute === undefined)
+    return {
+      reason: 'no-pod-address',
+      message: `the frontend's pod ${pod} has no IPv${family} address: turn on IPv${family} in the cluster (cilium-config enable-ipv${family}), or take the IPv${family} ranges out of the configuration`,
+    };
+  if ('indirect' in podRoute) return { reason: 'no-endpoint-route', message: podRoute.indirect };
+  const src = node.ciliumHost?.addresses[family];
+  return {
+    routes: [
+      {
+        type: 'unicast',
+        via,
+        device: podRoute.direct.name,
+        ...(src === undefined ? {} : { src }),
+        ...mtuOf(site, podRoute.direct),
+      },
+      { type: 'unreachable', metric: WORST_METRIC },
+    ],
+  };
+}
+
+/** The host's own traffic, into Cilium's tunnel; its source must be an address that the tunnel's traffic selectors have. */
+function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): Way {
+  const src = ciliumHost?.addresses[family];
+  if (ciliumHost === undefined || src === undefined)
+    return {
+      reason: 'no-cilium-host',
+      message:
+        ciliumHost === undefined
+          ? "this node has no device cilium_host: Cilium's agent does not run here yet"
+          : `cilium_host has no IPv${family} address: turn on IPv${family} in Cilium (enable-ipv${family}), or take the IPv${family} ranges out of the configuration`,
+    };
+  return { routes: [{ type: 'unicast', device: ciliumHost.name, src, ...mtuOf(site, ciliumHost) }] };
+}
+
+/** Never more than the device carries: the kernel would take it, and lose the packets. */
+function mtuOf({ mtu }: Site, device: Device): { mtu?: number } {
+  return mtu === null ? {} : { mtu: Math.min(mtu, device.mtu) };
+}
+
+/** Sites whose mtu is larger than their route's device carries. */
+export function tooLargeMtus(
+  { sites }: Vpn,
+  node: NodeState,
+): { site: string; mtu: number; device: string; limit: number }[] {
+  return sites.flatMap(({ name, mtu }) => {
+    const frontend = node.frontends.find(({ site }) => site === name);
+    const direct = Object.values(frontend?.routes ?? {}).find((route) => 'direct' in route)?.direct;
+    const device = direct ?? (node.tunnels ? node.ciliumHost : undefined);
+    if (mtu === null || device === undefined || mtu <= device.mtu) return [];
+    return [{ site: name, mtu, device: device.name, limit: device.mtu }];
+  });
+}

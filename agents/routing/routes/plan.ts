@@ -1,0 +1,96 @@
+/** What has to change: the kernel's routes against those that should be. Pure. */
+import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
+import { PROTO, routeKey, routeText, sameRoute, type Route, type SeenRoute } from '../kernel/route.ts';
+import type { Refusal, Wanted } from './desired.ts';
+import { RangeIndex } from '../range-index.ts';
+
+export interface Step {
+  readonly do: 'add' | 'replace' | 'delete';
+  readonly cidr: Cidr;
+  /** The rest of the line for `ip route`. */
+  readonly route: string;
+}
+
+export interface Plan {
+  /** Empty: converged. */
+  readonly steps: readonly Step[];
+  /** Ranges that get no route, and why. */
+  readonly refused: ReadonlyMap<Cidr, Refusal>;
+}
+
+/** What was read of the kernel. */
+export interface Seen {
+  /** Of the main table; for a plan of some ranges alone, those in these ranges. */
+  readonly routes: readonly SeenRoute[];
+  /** The node's own addresses, of all devices. */
+  readonly addresses: readonly string[];
+}
+
+/**
+ * `concerned`: a plan of these ranges alone, wanted or not; default: of everything. A route of ours that nothing wants is
+ * deleted, a route of somebody else's never touched: a range that has one, or one inside it, is refused.
+ */
+export function planRoutes(wanted: readonly Wanted[], seen: Seen, concerned?: ReadonlySet<Cidr>): Plan {
+  const refused = new Map<Cidr, Refusal>();
+  for (const one of wanted) if (one.refused !== undefined) refused.set(one.cidr, one.refused);
+  for (const [cidr, refusal] of conflicts(wanted, seen)) refused.set(cidr, refusal);
+
+  const { ours, repeated } = oursAmong(seen.routes, concerned);
+  const granted = wanted.filter(({ cidr }) => !refused.has(cidr));
+  const steps = granted.flatMap(({ routes }) => routes.flatMap((route) => stepTo(route, ours)));
+  // What is left nothing wants.
+  return { steps: [...steps, ...[...repeated, ...ours.values()].map(deletion)], refused };
+}
+
+/** By key, and those of a key that has one already. */
+function oursAmong(routes: readonly SeenRoute[], concerned: ReadonlySet<Cidr> | undefined) {
+  const ours = new Map<string, SeenRoute>();
+  const repeated: SeenRoute[] = [];
+  for (const route of routes) {
+    if (route.proto !== PROTO || concerned?.has(route.dst) === false) continue;
+    if (ours.has(routeKey(route))) repeated.push(route);
+    else ours.set(routeKey(route), route);
+  }
+  return { ours, repeated };
+}
+
+/** At most one step; the route is no longer among `ours` then. */
+function stepTo(route: Route, ours: Map<string, SeenRoute>): Step[] {
+  const key = routeKey(route);
+  const found = ours.get(key);
+  ours.delete(key);
+  if (found !== undefined && sameRoute(found, route)) return [];
+  return [{ do: found === undefined ? 'add' : 'replace', cidr: route.dst, route: routeText(route) }];
+}
+
+const deletion = ({ dst, metric, type }: SeenRoute): Step => ({
+  do: 'delete',
+  cidr: dst,
+  route: routeText({ dst, type: type === 'unreachable' ? type : 'unicast', ...(metric === 0 ? {} : { metric }) }),
+});
+
+/** Ranges that somebody else's route, or an address of this node, is in. */
+function conflicts(wanted: readonly Wanted[], { routes, addresses }: Seen): Map<Cidr, Refusal> {
+  const index = new RangeIndex(wanted);
+  const found = new Map<Cidr, Refusal>();
+  for (const address of addresses) {
+    const host = hostCidr(address);
+    for (const { cidr } of host === undefined ? [] : index.around(host))
+      found.set(cidr, {
+        reason: 'node-address',
+        message: `${address}, an address of this node, is in the range: it is no on-prem range, correct peerCIDRs`,
+      });
+  }
+  for (const route of routes) {
+    if (route.proto === PROTO) continue;
+    for (const { cidr } of index.around(route.dst))
+      found.set(cidr, { reason: 'foreign-route', message: foreign(cidr, route) });
+  }
+  return found;
+}
+
+function foreign(cidr: Cidr, { dst, device, proto }: SeenRoute): string {
+  const what =
+    dst === cidr ? 'this node has a route to it already' : `this node has a route to ${dst}, which is inside`;
+  return `${what} (${device === undefined ? '' : `dev ${device}, `}proto ${proto}), and it is not ours: remove that route, or correct peerCIDRs`;
+}

@@ -1,0 +1,310 @@
+/** Keeps the node's routes: reads what an event concerns, plans, applies. */
+import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
+import type { Vpn } from '../../../functions/model/vpn.ts';
+import type { Log } from '../../lib/log.ts';
+import { SayOnce } from '../../lib/say-once.ts';
+import { frontendsOf, type Frontends } from '../frontends.ts';
+import type { Pod } from '../../lib/kube/objects.ts';
+import { change, type Refused } from '../kernel/ip.ts';
+import type { KernelEvent } from '../kernel/monitor.ts';
+import { PROTO, routeText } from '../kernel/route.ts';
+import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
+import type { Metrics } from '../metrics.ts';
+import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
+import { planRoutes, type Plan, type Step } from './plan.ts';
+import { RangeIndex } from '../range-index.ts';
+
+/** Changes of more ranges than this are looked at all together. */
+const MANY = 64;
+
+interface Deps {
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly vpn: () => Vpn | undefined;
+  /** The frontends' pods of this node; undefined while they are not known. */
+  readonly pods: () => readonly Pod[] | undefined;
+  /** Whether Cilium tunnels between nodes; undefined while that is not known. */
+  readonly tunnels: () => boolean | undefined;
+}
+
+/** What is known of one range. */
+interface RangeState {
+  /** The routes it was given, in text; empty where it has none. */
+  readonly routes: string;
+  readonly refused: Refusal | undefined;
+}
+
+export class Routes {
+  readonly #deps: Deps;
+  readonly #said = new SayOnce();
+  #links: Links | undefined;
+  #frontends: Frontends = { frontends: [], problems: [] };
+  #addresses: readonly string[] = [];
+  #wanted: readonly Wanted[] = [];
+  #index = new RangeIndex<Wanted>([]);
+  readonly #ranges = new Map<Cidr, RangeState>();
+  /** What is to be looked at: these ranges, or all there is. */
+  #dirty: Set<Cidr> | 'all' = 'all';
+  /** When the first event came that has not been dealt with, in milliseconds of `performance.now()`. */
+  #eventAt: number | undefined;
+  /** The configuration changed and nothing else that #wanted comes from. */
+  #configChanged = false;
+  /** The sites that #frontends was made for. */
+  #sites = '';
+  /** All of the kernel is being read: what happens meanwhile may have been missed. */
+  #reading = false;
+  /** Causes of refusals that are in the log. */
+  #refusedSaid: ReadonlySet<string> = new Set();
+  #problem: string | undefined = 'the routes have not been looked at yet';
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Why the last look was none, or did not bring about what it should; undefined where all is well. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** The kernel, the pods or Cilium's configuration may be other than they were. */
+  recheck(): void {
+    this.#dirty = 'all';
+  }
+
+  /** Only the configuration changed: ranges that stay as they were are not looked at. */
+  configChanged(): void {
+    this.#configChanged = true;
+  }
+
+  /** True where the event concerns something that is kept here. */
+  event(event: KernelEvent): boolean {
+    const concerned = this.#concerns(event);
+    if (concerned.length === 0) return false;
+    this.#eventAt ??= performance.now();
+    if (concerned === 'all' || this.#dirty === 'all') this.#dirty = 'all';
+    else for (const cidr of concerned) this.#dirty.add(cidr);
+    return true;
+  }
+
+  #concerns(event: KernelEvent): readonly Cidr[] | 'all' {
+    if (event.about === 'link') return this.#devices().has(event.device) ? 'all' : [];
+    if (event.about !== 'route') return 'all';
+    const { dst, proto, gone } = event;
+    if (proto === PROTO && !gone) return []; // what we did ourselves
+    if (this.#reading || this.#podAddresses().has(dst)) return 'all';
+    return this.#index.around(dst).map(({ cidr }) => cidr);
+  }
+
+  #podAddresses(): ReadonlySet<Cidr | undefined> {
+    return new Set(this.#frontends.frontends.flatMap(({ addresses }) => Object.values(addresses).map(hostCidr)));
+  }
+
+  /** Devices that routes of ours lead to. */
+  #devices(): ReadonlySet<string> {
+    const direct = (this.#links?.frontends ?? []).flatMap(({ routes }) =>
+      Object.values(routes).flatMap((route) => ('direct' in route ? [route.direct.name] : [])),
+    );
+    return new Set([CILIUM_HOST, ...direct]);
+  }
+
+  /** Throws where the kernel can't be read or refused something; what could be done is done then. */
+  async reconcile(): Promise<void> {
+    const { vpn, pods, tunnels } = this.#deps;
+    const known = { config: vpn(), pods: pods(), tunnels: tunnels() };
+    // Until all is known, what an earlier run of this agent has set up stays.
+    if (known.config === undefined || known.pods === undefined || known.tunnels === undefined) return;
+    const eventAt = this.#eventAt;
+    this.#eventAt = undefined;
+    try {
+      const steps = await this.#check(known.config, known.pods, known.tunnels);
+      const seconds = (performance.now() - (eventAt ?? 0)) / 1000;
+      if (eventAt !== undefined && steps > 0) this.#deps.metrics.repairSeconds.observe(seconds);
+      this.#problem = undefined;
+    } catch (error) {
+      this.#dirty = 'all';
+      this.#problem = error instanceof Error ? error.message : String(error);
+      throw error;
+    } finally {
+      this.#count();
+    }
+  }
+
+  #check(config: Vpn, pods: readonly Pod[], tunnels: boolean): Promise<number> {
+    const dirty = this.#dirty;
+    this.#dirty = new Set();
+    const links = this.#links;
+    if (dirty === 'all' || links === undefined || this.#sites !== siteNames(config))
+      return this.#checkAll(config, pods, tunnels);
+    return this.#checkSome(config, { ...links, tunnels }, pods, dirty);
+  }
+
+  async #checkAll(config: Vpn, pods: readonly Pod[], tunnels: boolean): Promise<number> {
+    this.#configChanged = false;
+    this.#deps.metrics.checks.inc({ extent: 'all' });
+    this.#frontends = frontendsOf(pods, config);
+    this.#sites = siteNames(config);
+    this.#reading = true;
+    const { links, seen } = await readNode(this.#frontends.frontends).finally(() => {
+      this.#reading = false;
+    });
+    this.#links = links;
+    this.#addresses = seen.addresses;
+    this.#setWanted(config, { ...links, tunnels });
+    return this.#apply(this.#wanted, planRoutes(this.#wanted, seen));
+  }
+
+  async #checkSome(config: Vpn, node: NodeState, pods: readonly Pod[], dirty: Set<Cidr>): Promise<number> {
+    if (this.#configChanged) {
+      this.#configChanged = false;
+      this.#setWanted(config, node);
+      for (const cidr of this.#changedRanges()) dirty.add(cidr);
+    }
+    if (dirty.size === 0) return 0;
+    if (dirty.size > MANY) return this.#checkAll(config, pods, node.tunnels);
+    this.#deps.metrics.checks.inc({ extent: 'some' });
+    const concerned = [...dirty].flatMap((cidr) => this.#index.get(cidr) ?? []);
+    const seen = { routes: await readRanges([...dirty]), addresses: this.#addresses };
+    return this.#apply(concerned, planRoutes(concerned, seen, dirty));
+  }
+
+  #setWanted(config: Vpn, node: NodeState): void {
+    this.#wanted = desiredRoutes(config, node);
+    this.#index = new RangeIndex(this.#wanted);
+    this.#sayOdd(config, node);
+  }
+
+  /** Ranges whose routes should be others than they were given, and those that are wanted no more. */
+  #changedRanges(): Cidr[] {
+    const changed = this.#wanted.filter(
+      (one) => this.#ranges.get(one.cidr)?.routes !== textOf(one) && this.#ranges.get(one.cidr)?.refused === undefined,
+    );
+    const gone = [...this.#ranges.keys()].filter((cidr) => this.#index.get(cidr) === undefined);
+    return [...changed.map(({ cidr }) => cidr), ...gone];
+  }
+
+  /** Answers how many steps there were. */
+  async #apply(concerned: readonly Wanted[], { steps, refused }: Plan): Promise<number> {
+    for (const { do: kind, cidr } of steps) this.#countRepair(kind, cidr);
+    const failed = await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+    if (steps.length > failed.size) this.#deps.log.info(countSteps(steps, failed), 'routes changed');
+    const failures = kernelRefusals(steps, failed);
+    this.#remember(concerned, new Map([...failures, ...refused]));
+    this.#sayRefused();
+    const [failure] = failures.values();
+    if (failure !== undefined) throw new KernelRefused(failure.message, failures.size);
+    this.#deps.metrics.lastSuccess.setToCurrentTime({ task: 'routes' });
+    return steps.length;
+  }
+
+  #remember(concerned: readonly Wanted[], refused: ReadonlyMap<Cidr, Refusal>): void {
+    for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) this.#ranges.delete(cidr);
+    for (const one of concerned) {
+      const refusal = refused.get(one.cidr);
+      this.#ranges.set(one.cidr, { routes: refusal === undefined ? textOf(one) : '', refused: refusal });
+    }
+  }
+
+  /** A step is a repair where the range was last given just these routes, or is none that was ever wanted. */
+  #countRepair(kind: Step['do'], cidr: Cidr): void {
+    const before = this.#ranges.get(cidr);
+    const one = this.#index.get(cidr);
+    const undone = one !== undefined && before !== undefined && before.routes !== '' && before.routes === textOf(one);
+    const unknown = one === undefined && before === undefined;
+    if (undone || unknown) this.#deps.metrics.repairs.inc({ kind: REPAIRS[kind] });
+  }
+
+  #count(): void {
+    const { metrics } = this.#deps;
+    const reasons = new Map<string, number>();
+    let present = 0;
+    for (const { refused, routes } of this.#ranges.values())
+      if (refused !== undefined) reasons.set(refused.reason, (reasons.get(refused.reason) ?? 0) + 1);
+      else if (routes !== '') present += 1;
+    metrics.desired.set(this.#wanted.length);
+    metrics.present.set(present);
+    metrics.refused.reset();
+    for (const [reason, count] of reasons) metrics.refused.set({ reason }, count);
+  }
+
+  /** One line for each cause, with the first of its ranges. */
+  #sayRefused(): void {
+    const { log } = this.#deps;
+    const causes = new Map<string, { cidr: Cidr; reason: string; ranges: number }>();
+    for (const [cidr, { refused }] of this.#ranges) {
+      if (refused === undefined) continue;
+      const cause = causes.get(refused.message);
+      if (cause === undefined) causes.set(refused.message, { cidr, reason: refused.reason, ranges: 1 });
+      else cause.ranges += 1;
+    }
+    for (const [problem, one] of causes)
+      this.#said.say(problem, `${one.cidr} ${one.ranges}`, () =>
+        log.error({ ...one, problem }, 'no route to this range'),
+      );
+    for (const problem of this.#refusedSaid) if (!causes.has(problem)) this.#said.over(problem);
+    if (this.#refusedSaid.size > 0 && causes.size === 0) log.info({}, 'every range has its route');
+    this.#refusedSaid = new Set(causes.keys());
+  }
+
+  #sayOdd(config: Vpn, node: NodeState): void {
+    const { log } = this.#deps;
+    for (const one of this.#frontends.problems)
+      this.#said.say(`pod ${one.pod}`, one.problem, () => log.error(one, 'this pod is no frontend'));
+    for (const one of tooLargeMtus(config, node))
+      this.#said.say(`mtu ${one.site}`, JSON.stringify(one), () =>
+        log.warn(one, "mtu is larger than the interface's, which is used instead: lower mtu in the configuration"),
+      );
+  }
+
+  /** The ranges of one site that have no route, with the reason; undefined while the site has not been looked at. */
+  refusedOf(site: string): ReadonlyMap<Cidr, Refusal> | undefined {
+    const ours = this.#wanted.filter((one) => one.site === site);
+    if (ours.length === 0 || ours.some(({ cidr }) => !this.#ranges.has(cidr))) return undefined;
+    const refused = new Map<Cidr, Refusal>();
+    for (const { cidr } of ours) {
+      const refusal = this.#ranges.get(cidr)?.refused;
+      if (refusal !== undefined) refused.set(cidr, refusal);
+    }
+    return refused;
+  }
+}
+
+const REPAIRS = { add: 'missing-route', replace: 'changed-route', delete: 'stale-route' } as const;
+
+const siteNames = ({ sites }: Vpn): string => sites.map(({ name }) => name).join(' ');
+
+const textOf = ({ routes }: Wanted): string => routes.map(routeText).join('\n');
+
+/** The kernel took not all; it is tried again. */
+export class KernelRefused extends Error {
+  override name = 'KernelRefused';
+  constructor(reason: string, ranges: number) {
+    super(`${ranges} ${ranges === 1 ? 'range has' : 'ranges have'} no route: ${reason}`);
+  }
+}
+
+function kernelRefusals(steps: readonly Step[], failed: Refused): Map<Cidr, Refusal> {
+  const refusals = new Map<Cidr, Refusal>();
+  for (const [i, reason] of failed) {
+    const step = steps[i];
+    if (step === undefined || isHarmless(step, reason)) continue;
+    refusals.set(step.cidr, { reason: 'kernel', message: `ip route ${step.do}: ${withCure(reason)}` });
+  }
+  return refusals;
+}
+
+/** What was to be deleted is gone. */
+const isHarmless = (step: Step, reason: string): boolean => step.do === 'delete' && reason === 'No such process';
+
+function withCure(reason: string): string {
+  return reason === 'Nexthop has invalid gateway'
+    ? `${reason}: Cilium has no endpoint route to the pod; set enable-endpoint-routes to "true" in cilium-config (Helm: endpointRoutes.enabled) and restart Cilium's agents`
+    : reason;
+}
+
+function countSteps(steps: readonly Step[], failed: Refused): Record<string, number> {
+  const counts: Record<string, number> = { added: 0, replaced: 0, deleted: 0 };
+  const names = { add: 'added', replace: 'replaced', delete: 'deleted' } as const;
+  for (const [i, step] of steps.entries())
+    if (!failed.has(i)) counts[names[step.do]] = (counts[names[step.do]] ?? 0) + 1;
+  return counts;
+}

@@ -1,0 +1,200 @@
+/**
+ * A real charon in a network namespace, one end of a tunnel. ESP runs in user space (strongSwan's kernel-libipsec over
+ * the TUN device `ipsec0`, always in UDP), so that it works on a kernel without ESP. Debian: charon-systemd,
+ * strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins.
+ */
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { startDaemon } from '../control-plane/daemon.ts';
+
+export interface CharonOptions {
+  /** As `nsenter --net` takes it. */
+  netns: { path: string };
+  /** Its own, absolute; made when missing. A socket's path ends at 107 bytes, so not a long one. */
+  folder: string;
+  /** The frontend dials, the gateway answers. */
+  role: 'frontend' | 'gateway';
+  /** Default: whatever the route to the peer says. */
+  localAddress?: string;
+  /** `%any` for a gateway whose peers come out of a NAT. */
+  remoteAddress: string;
+  /** CIDRs. Each needs an address of this namespace inside, otherwise no route is installed and the CHILD_SA fails. */
+  localTs: readonly string[];
+  remoteTs: readonly string[];
+  psk: string;
+  ids: { local: string; remote: string };
+}
+
+export interface Charon {
+  /** File with its output. */
+  readonly log: string;
+  /** Resolves when the CHILD_SA stands. Throws with what swanctl says, after 2.4 s where the peer doesn't answer. */
+  initiate(): Promise<void>;
+  /** Closes the IKE_SA, the peer hears of it. Does nothing where there is none. */
+  terminate(): Promise<void>;
+  /** Whether a CHILD_SA stands in an IKE_SA; false when charon doesn't run. */
+  established(): Promise<boolean>;
+  /** SIGTERM: the peer gets a DELETE for each of its SAs, and nothing of charon stays. Does nothing when it has ended. */
+  stop(): Promise<void>;
+  /**
+   * SIGKILL: the peer hears nothing and finds out by DPD, within 4 s. The kernel takes `ipsec0` and its routes with the
+   * process. What a crash really leaves is the rule `220: from all lookup 220`, to a table that is empty; as it changes
+   * no packet's way, it is removed here. Does nothing when charon has ended.
+   */
+  kill(): Promise<void>;
+}
+
+const CONNECTION = 'tunnel';
+/** An initiation that nobody answers takes charon 2.4 s a message. */
+const SWANCTL_LIMIT_MS = 20_000;
+/** Takes 20 ms; charon waits for no answer to its DELETE. */
+const STOP_LIMIT_MS = 5000;
+const PLUGINS = [
+  'random nonce aes sha1 sha2 hmac kdf drbg gmp openssl gcm pem pkcs1 x509 pubkey socket-default vici',
+  // The first one that offers IPsec is taken: on a kernel with ESP, too, it is this one.
+  'kernel-libipsec kernel-netlink',
+].join(' ');
+
+/** Resolves when it takes orders and knows the connection; throws StartFailed with the end of its log otherwise. */
+export async function startCharon(options: CharonOptions): Promise<Charon> {
+  const { netns, folder, role } = options;
+  const file = (name: string): string => join(folder, name);
+  await mkdir(folder, { recursive: true });
+  await writeFile(file('strongswan.conf'), strongswanConf(file('vici')));
+  await writeFile(file('swanctl.conf'), swanctlConf(options), { mode: 0o600 });
+  // AppArmor's profiles, attached by path, allow neither program a configuration or a socket here.
+  for (const name of ['charon-systemd', 'swanctl']) await copyFile(`/usr/sbin/${name}`, file(name));
+
+  const env = { STRONGSWAN_CONF: file('strongswan.conf') };
+  const daemon = await startDaemon({
+    name: `charon (${role})`,
+    path: 'nsenter',
+    args: [`--net=${netns.path}`, 'env', `STRONGSWAN_CONF=${env.STRONGSWAN_CONF}`, file('charon-systemd')],
+    cwd: folder,
+    log: file('charon.log'),
+    ready: () => answers(file('vici')),
+  });
+  const swanctl = async (...args: string[]): Promise<string> => {
+    const uri = `unix://${file('vici')}`;
+    const { stdout } = await execa(file('swanctl'), [...args, '--uri', uri], { env, timeout: SWANCTL_LIMIT_MS });
+    return stdout;
+  };
+  const kill = async (): Promise<void> => {
+    if (daemon.pid === undefined) return;
+    await daemon.stop('SIGKILL');
+    for (const family of ['-4', '-6']) {
+      const rule = ['ip', family, 'rule', 'delete', 'preference', '220', 'lookup', '220'];
+      // It may have died before it made one.
+      await execa('nsenter', [`--net=${netns.path}`, ...rule], { reject: false });
+    }
+  };
+  try {
+    await swanctl('--load-all', '--file', file('swanctl.conf'));
+  } catch (error) {
+    await kill();
+    throw error;
+  }
+
+  return {
+    log: file('charon.log'),
+    async initiate() {
+      await swanctl('--initiate', '--child', CONNECTION);
+    },
+    async terminate() {
+      if ((await swanctl('--list-sas', '--noblock')) !== '') await swanctl('--terminate', '--ike', CONNECTION);
+    },
+    async established() {
+      if (daemon.pid === undefined) return false;
+      const sas = await swanctl('--list-sas', '--raw');
+      return /state=ESTABLISHED.*child-sas \{.*state=INSTALLED/s.test(sas);
+    },
+    stop: () => daemon.stop('SIGTERM', STOP_LIMIT_MS),
+    kill,
+  };
+}
+
+function strongswanConf(vici: string): string {
+  return `charon-systemd {
+  load_modular = no
+  load = ${PLUGINS}
+  # With the DPD's delay of 1 s a dead peer is found after 3.4 s.
+  retransmit_timeout = 0.6
+  retransmit_base = 1
+  retransmit_tries = 3
+  plugins {
+    kernel-libipsec {
+      allow_peer_ts = yes
+    }
+    vici {
+      socket = unix://${vici}
+    }
+  }
+  filelog {
+    stdout {
+      default = 1
+      time_format = %T
+      time_add_ms = yes
+      flush_line = yes
+    }
+  }
+  journal {
+    default = -1
+  }
+}
+swanctl {
+  load = pem
+}
+`;
+}
+
+function swanctlConf({ localAddress, remoteAddress, localTs, remoteTs, psk, ids }: CharonOptions): string {
+  return `connections {
+  ${CONNECTION} {
+    version = 2
+    ${localAddress === undefined ? '' : `local_addrs = ${localAddress}`}
+    remote_addrs = ${remoteAddress}
+    proposals = aes256gcm16-prfsha384-ecp384
+    encap = yes
+    mobike = no
+    dpd_delay = 1s
+    unique = replace
+    local {
+      auth = psk
+      id = ${ids.local}
+    }
+    remote {
+      auth = psk
+      id = ${ids.remote}
+    }
+    children {
+      ${CONNECTION} {
+        local_ts = ${localTs.join(',')}
+        remote_ts = ${remoteTs.join(',')}
+        esp_proposals = aes256gcm16
+        start_action = none
+      }
+    }
+  }
+}
+secrets {
+  ike-${CONNECTION} {
+    id-local = ${ids.local}
+    id-remote = ${ids.remote}
+    secret = 0s${Buffer.from(psk).toString('base64')}
+  }
+}
+`;
+}
+
+/** Whether somebody listens there; the file of one that was killed refuses. */
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const client = connect(socket, () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.on('error', () => resolve(false));
+  });
+}
