@@ -29,6 +29,7 @@ import {
 } from '../test/api/cilium.ts';
 import { installCrds } from '../test/api/fixture.ts';
 import { renderVpn } from '../test/api/rendered.ts';
+import { cpuSeconds, memoryMiB, ms, progress, quantile, row } from './statistics.ts';
 
 const { values } = parseArgs({
   options: {
@@ -54,7 +55,6 @@ const [rounds, oldRounds, idleMinutes, events] = (['rounds', 'old-rounds', 'idle
 
 const OLD_NAMESPACE = 'old-loop';
 const PEERS = ['172.16.0.0/16', '192.168.100.0/24'];
-const progress = (line: string): void => void process.stderr.write(`${line}\n`);
 
 /** Time of arrival of each event of one CiliumEndpoint, as an agent of another node sees it. */
 class Watcher {
@@ -109,21 +109,6 @@ async function restoration(
   await overwrite(cluster, endpoint, agentStatus(['10.10.0.5'], id));
   return (await restored) - (await overwritten);
 }
-
-const sorted = (all: readonly number[]): number[] => [...all].sort((a, b) => a - b);
-const quantile = (all: readonly number[], q: number): number =>
-  sorted(all)[Math.min(all.length - 1, Math.floor(all.length * q))] ?? Number.NaN;
-const ms = (value: number): string => (value < 100 ? value.toFixed(1) : value.toFixed(0));
-const row = (...cells: string[]): void => console.log(`| ${cells.join(' | ')} |`);
-
-/** Seconds of CPU time that a process and its ended children took (proc(5), stat: utime, stime, cutime, cstime in 1/100 s). */
-function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / 100;
-}
-const rssMiB = (pid: number): number =>
-  Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
 async function prepare(cluster: ControlPlane) {
   await installCrds(cluster);
@@ -317,7 +302,7 @@ async function memory(cluster: ControlPlane, pid: number, endpoint: CiliumEndpoi
   for (let i = 0; i <= events; i++) {
     if (marks.includes(i)) {
       await sleep(2_000);
-      seen.push(rssMiB(pid).toFixed(0));
+      seen.push(memoryMiB(pid).resident.toFixed(0));
       progress(`${i} of ${events}: ${seen.at(-1)} MiB`);
     }
     if (i < events) await overwrite(cluster, endpoint, agentStatus(['10.10.0.5'], i));

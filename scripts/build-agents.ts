@@ -11,6 +11,12 @@ const ROOT = new URL('..', import.meta.url).pathname;
 export const AGENTS = ['endpoint-sync', 'routing'] as const;
 
 /**
+ * For Node itself, since they count from the start of the process on only: a small young generation, and a limit that lets
+ * the collector run before the container's limit is near. Without them 10,000 ranges take 280 MiB instead of 100.
+ */
+export const NODE_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=64'] as const;
+
+/**
  * client-node's KubeConfig brings an HTTP client, SOCKS and HTTP proxies and OpenID Connect along, which an agent with a
  * ServiceAccount never calls: 20 MiB of memory and most of the start.
  */
@@ -45,7 +51,7 @@ export async function bundleAgent(name: string): Promise<string> {
     charset: 'utf8',
     legalComments: 'none',
     banner: {
-      js: "#!/usr/bin/env node\nimport { createRequire } from 'node:module';const require = createRequire(import.meta.url);",
+      js: `#!/usr/bin/env -S node ${NODE_FLAGS.join(' ')}\nimport { createRequire } from 'node:module';const require = createRequire(import.meta.url);`,
     },
     alias: { 'fp-ts/lib': 'fp-ts/es6' },
     plugins: [withoutUnusedClients],

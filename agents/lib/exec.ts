@@ -1,5 +1,8 @@
 /** Runs programs: no shell, fixed locale, a time limit. nano-spawn does the work: small, no dependencies, kept up by execa's authors. */
-import spawn, { SubprocessError } from 'nano-spawn';
+import { spawn as spawnChild } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable } from 'node:stream';
+import spawn, { type SubprocessError } from 'nano-spawn';
 
 /** Default limit for a program to end, in milliseconds; one that hangs is killed. */
 const TIMEOUT_MS = 20_000;
@@ -50,7 +53,7 @@ export async function exec(command: string, args: readonly string[], options: Ex
 
 /**
  * Calls `onLine` for each line that the program prints, to stdout or stderr, until it ends or `signal` is aborted. Throws
- * ExecError where it ended by itself, whatever its code.
+ * ExecError where it ended by itself, whatever its code. (Not nano-spawn: it keeps all output, or takes a promise a line.)
  */
 export async function follow(
   command: string,
@@ -58,30 +61,46 @@ export async function follow(
   onLine: (line: string, stream: 'stdout' | 'stderr') => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const child = spawn(command, args, { stdin: 'ignore', env: ENV, signal, killSignal: 'SIGKILL' });
-  const read = async (stream: 'stdout' | 'stderr'): Promise<void> => {
-    for await (const line of child[stream]) onLine(line, stream);
-  };
-  try {
-    await Promise.all([read('stdout'), read('stderr')]);
-  } catch (error) {
-    if (signal.aborted) return;
-    throw execError(command, error, undefined);
-  }
-  if (!signal.aborted) throw new ExecError(command, 'failed', 'ended with exit code 0', { stdout: '', stderr: '' });
+  const env = { ...process.env, ...ENV };
+  const child = spawnChild(command, args, { env, signal, killSignal: 'SIGKILL', stdio: ['ignore', 'pipe', 'pipe'] });
+  let lastError = '';
+  eachLine(child.stdout, (line) => onLine(line, 'stdout'));
+  eachLine(child.stderr, (line) => {
+    lastError = line;
+    onLine(line, 'stderr');
+  });
+  const failed = once(child, 'error').then(([error]) => error as NodeJS.ErrnoException);
+  const ended = once(child, 'close').then(([code, name]) => `ended with ${name ?? `exit code ${code}`}`);
+  const end = await Promise.race([failed, ended]);
+  if (signal.aborted) return;
+  const output = { stdout: '', stderr: lastError };
+  if (typeof end === 'string') throw new ExecError(command, 'failed', `${end}${firstLine(lastError)}`, output);
+  throw execError(command, end);
 }
 
-function execError(command: string, error: unknown, timeoutMs: number | undefined): ExecError {
-  if (!(error instanceof SubprocessError)) throw error;
-  const { stdout, stderr, exitCode, signalName, cause } = error;
-  const options = { cause: error };
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-  if (code === 'ENOENT') return new ExecError(command, 'missing', 'is not on PATH', error, options);
-  if (timeoutMs !== undefined)
-    return new ExecError(command, 'timeout', `did not end within ${timeoutMs} ms and was killed`, error, options);
-  const end = signalName === undefined ? `exit code ${exitCode ?? code ?? 'unknown'}` : signalName;
-  return new ExecError(command, 'failed', `ended with ${end}${firstLine(stderr)}`, { stdout, stderr }, options);
+/** Of thousands of lines at a time; node:readline takes a promise for each. */
+function eachLine(stream: Readable, onLine: (line: string) => void): void {
+  let rest = '';
+  stream.setEncoding('utf8').on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) onLine(line);
+  });
 }
+
+function execError(command: string, error: unknown, timeoutMs?: number): ExecError {
+  const { stdout = '', stderr = '', exitCode, signalName, cause } = error as Partial<SubprocessError>;
+  const output = { stdout, stderr };
+  const options = { cause: error };
+  const code = codeOf(error) ?? codeOf(cause);
+  if (code === 'ENOENT') return new ExecError(command, 'missing', 'is not on PATH', output, options);
+  if (timeoutMs !== undefined)
+    return new ExecError(command, 'timeout', `did not end within ${timeoutMs} ms and was killed`, output, options);
+  const end = signalName ?? `exit code ${exitCode ?? code ?? 'unknown'}`;
+  return new ExecError(command, 'failed', `ended with ${end}${firstLine(stderr)}`, output, options);
+}
+
+const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
 
 function firstLine(stderr: string): string {
   const [line = ''] = stderr.trim().split('\n');

@@ -1,6 +1,8 @@
 /** Takes every route of ours from this node. */
 import { ask, change } from './kernel/ip.ts';
 import { PROTO, readRoutes } from './kernel/route.ts';
+import { RangeIndex } from './range-index.ts';
+import type { Wanted } from './routes/desired.ts';
 import { planRoutes } from './routes/plan.ts';
 
 export interface CleanedUp {
@@ -26,5 +28,5 @@ async function planDeletions() {
   const perFamily = await Promise.all(
     ([4, 6] as const).map(async (family) => (await ask(family, [`route show table main proto ${PROTO}`]))[0] ?? []),
   );
-  return planRoutes([], { routes: readRoutes(perFamily.flat()), addresses: [] }).steps;
+  return planRoutes(new RangeIndex<Wanted>([]), { routes: readRoutes(perFamily.flat()), addresses: [] }).steps;
 }

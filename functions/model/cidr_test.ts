@@ -11,6 +11,7 @@ import {
   containsAddress,
   containsCidr,
   overlaps,
+  parentOf,
   sortCidrs,
 } from './cidr.ts';
 import { problems } from './codec.ts';
@@ -133,6 +134,18 @@ test('contains no neighbour', containment, '10.0.0.0/9', '10.128.0.0/9', false);
 test('::/0 contains no IPv4', containment, '::/0', '10.0.0.0/8', false);
 test('IPv6 across bytes', containment, 'fd12:3450::/28', 'fd12:345f:ffff::/48', true);
 
+const parent = test.macro((tt, inner: string, length: number, outer: string) => {
+  tt.is(parentOf(cidr(inner), length), cidr(outer));
+});
+test('parent: itself', parent, '10.8.0.0/16', 16, '10.8.0.0/16');
+test('parent: at a byte', parent, '10.8.255.0/24', 16, '10.8.0.0/16');
+test('parent: inside a byte', parent, '172.31.255.255/32', 12, '172.16.0.0/12');
+test('parent: every IPv4 address', parent, '255.255.255.255/32', 0, '0.0.0.0/0');
+test('parent: IPv6', parent, 'fd12:345f:ffff::1/128', 28, 'fd12:3450::/28');
+test('parent: IPv6 in its short form', parent, 'fd12:0:0:1::/64', 48, 'fd12::/48');
+test('parent: IPv4 mapped into IPv6', parent, '::ffff:c000:201/128', 96, '::ffff:0:0/96');
+test('parent: every IPv6 address', parent, 'ffff::/16', 0, '::/0');
+
 const member = test.macro((tt, range: string, host: string, expected: boolean) => {
   tt.is(containsAddress(cidr(range), host), expected);
 });
@@ -213,6 +226,24 @@ test('canonical form decodes to itself', (tt) => {
       const result = Cidr.decode(`${host}/${bits}`);
       const canonical = E.isRight(result) ? result.right : problems(result.left)[0]?.proposed;
       tt.deepEqual(Cidr.decode(canonical), E.right(canonical as Cidr));
+    }),
+  );
+});
+
+test('parent: the one prefix of its length that holds it', (tt) => {
+  const ip = fc.oneof(
+    fc.record({ host: fc.ipV4(), bits: fc.integer({ min: 0, max: 32 }) }),
+    fc.record({ host: fc.ipV6(), bits: fc.integer({ min: 0, max: 128 }) }),
+  );
+  fc.assert(
+    fc.property(ip, fc.nat(), ({ host, bits }, seed) => {
+      const full = host.includes(':') ? 128 : 32;
+      const inner = parentOf(cidr(`${host}/${full}`), bits);
+      const length = seed % (bits + 1);
+      const outer = parentOf(inner, length);
+      tt.deepEqual(Cidr.decode(outer), E.right(outer));
+      tt.true(outer.endsWith(`/${length}`));
+      tt.true(containsCidr(outer, inner));
     }),
   );
 });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { buildAgents, type AGENTS } from '../../scripts/build-agents.ts';
+import { buildAgents, NODE_FLAGS, type AGENTS } from '../../scripts/build-agents.ts';
 import { CILIUM_NAMESPACE, NAMESPACE } from './cilium.ts';
 
 export interface LogRecord {
@@ -98,7 +98,7 @@ export function samplesOf(text: string, name: string): Record<string, number> {
 export async function startAgent(kubeconfig: string, volume: ConfigVolume): Promise<Agent> {
   const child = execa(
     process.execPath,
-    [await agentBundle('endpoint-sync'), ...common(kubeconfig), '--config', volume.file, '--port', '0'],
+    [...NODE_FLAGS, await agentBundle('endpoint-sync'), ...common(kubeconfig), '--config', volume.file, '--port', '0'],
     { reject: false, buffer: false, stderr: 'inherit' },
   );
   const log: LogRecord[] = [];

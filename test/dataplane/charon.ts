@@ -106,8 +106,8 @@ export async function startCharon(options: CharonOptions): Promise<Charon> {
       if ((await swanctl('--list-sas', '--noblock')) !== '') await swanctl('--terminate', '--ike', CONNECTION);
     },
     async established() {
-      if (daemon.pid === undefined) return false;
-      const sas = await swanctl('--list-sas', '--raw');
+      // No answer: it has ended, or ends meanwhile.
+      const sas = await swanctl('--list-sas', '--raw').catch(() => '');
       return /state=ESTABLISHED.*child-sas \{.*state=INSTALLED/s.test(sas);
     },
     stop: () => daemon.stop('SIGTERM', STOP_LIMIT_MS),

@@ -28,7 +28,10 @@ export interface Netns {
   ip(...lines: string[]): Promise<void>;
   /** By path or with dots: `net.ipv4.ip_forward`. Only net.* is a namespace's own. */
   sysctl(settings: Record<string, string | number>): Promise<void>;
-  /** A program that runs on. Dies with the thread that started it, however that ends, and with the group. Never rejects. */
+  /**
+   * A program that runs on. Never rejects. Dies with the group, and with the thread that started it, however that ends; but
+   * the kernel forgets the latter where it changes its user: such a `setpriv` needs a `--pdeathsig KILL` of its own.
+   */
   start<O extends Options>(command: string, args: readonly string[], options: O): ResultPromise<O & { reject: false }>;
 }
 

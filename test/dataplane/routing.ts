@@ -9,6 +9,7 @@ import type { ExecutionContext, TestFn } from 'ava';
 import { agentBundle, ConfigVolume, samplesOf, until, type LogRecord } from '../api/agent.ts';
 import { createConfigMap, createPod, NAMESPACE, removeAll } from '../api/cilium.ts';
 import { renderVpn, type Rendered, type SiteInput } from '../api/rendered.ts';
+import { NODE_FLAGS } from '../../scripts/build-agents.ts';
 import { startControlPlane, type ControlPlane } from '../control-plane/control-plane.ts';
 import { CiliumAPI } from '../fakes/cilium-api.ts';
 import type { Netns } from './netns.ts';
@@ -25,6 +26,8 @@ export const POD = {
 };
 /** Our routes' protocol. */
 export const PROTO = 197;
+/** That the manifests name. */
+const PORT = 9810;
 
 export interface Fixture {
   cluster: ControlPlane;
@@ -37,15 +40,19 @@ export function setUp(test: TestFn): Fixture {
   const fixture = {} as Fixture;
   test.before(async (t) => {
     t.timeout(20 * 60_000, 'kube-apiserver and etcd may have to be built');
-    const cluster = await startControlPlane();
-    Object.assign(fixture, { cluster, rendered: await renderVpn([SITE]) });
-    await cluster.apply(fixture.rendered.accounts);
-    const tokenFile = join(cluster.folder, 'routing.token');
-    await writeFile(tokenFile, await cluster.token(NAMESPACE, 'vpn-routing'));
-    fixture.kubeconfig = await cluster.kubeconfig('routing', tokenFile);
+    Object.assign(fixture, await startFixture());
   });
   test.after.always(async () => fixture.cluster?.stop());
   return fixture;
+}
+
+export async function startFixture(): Promise<Fixture> {
+  const cluster = await startControlPlane();
+  const rendered = await renderVpn([SITE]);
+  await cluster.apply(rendered.accounts);
+  const tokenFile = join(cluster.folder, 'routing.token');
+  await writeFile(tokenFile, await cluster.token(NAMESPACE, 'vpn-routing', 86_400));
+  return { cluster, rendered, kubeconfig: await cluster.kubeconfig('routing', tokenFile) };
 }
 
 export type NodeName = 'nodeA' | 'nodeB';
@@ -62,13 +69,25 @@ export interface Site {
   readonly nodeA: Node;
   readonly nodeB: Node;
   readonly volume: ConfigVolume;
-  start(node: NodeName): Promise<Routing>;
+  start(node: NodeName, how?: How): Promise<Routing>;
   init(...args: string[]): Promise<Run>;
-  cleanup(node: NodeName): Promise<Run>;
+  cleanup(node: NodeName, how?: How): Promise<Run>;
+}
+
+/** What a process gets instead of what the manifests give it. */
+export interface How {
+  /** As `securityOf` makes them. */
+  readonly security?: readonly string[];
+  /** To put another `ip` before the machine's. */
+  readonly env?: Record<string, string>;
 }
 
 /** A world with the frontend's pod known to the API server and Cilium. All is gone after the test. */
-export async function createSite(t: ExecutionContext, fixture: Fixture, ciliumConfig = CILIUM_CONFIG): Promise<Site> {
+export async function createSite(
+  t: Pick<ExecutionContext, 'teardown'>,
+  fixture: Fixture,
+  ciliumConfig = CILIUM_CONFIG,
+): Promise<Site> {
   const { cluster, rendered } = fixture;
   const world = await createWorld();
   const volume = await ConfigVolume.create(rendered.config);
@@ -99,13 +118,14 @@ export async function createSite(t: ExecutionContext, fixture: Fixture, ciliumCo
     nodeA,
     nodeB,
     volume,
-    start: (name) => startRouting(fixture, nodes[name], names[name], volume),
+    start: (name, how) => startRouting(fixture, { ...nodes[name], name: names[name], volume }, how),
     init: (...args) => {
       const options = `--config ${volume.file} --pod-ip 10.10.0.5 --host-ip 192.0.2.10 --site berlin --sysctl-folder /proc/sys/net`;
       const security = securityOf(rendered, 'StatefulSet', 'routing-init');
       return runToEnd(world.frontend, security, ['init', ...options.split(' '), ...args]);
     },
-    cleanup: (name) => runToEnd(world[name], securityOf(rendered, 'DaemonSet', 'routing'), ['cleanup']),
+    cleanup: (name, { security = securityOf(rendered, 'DaemonSet', 'routing'), env } = {}) =>
+      runToEnd(world[name], security, ['cleanup'], env),
   };
 }
 
@@ -174,13 +194,12 @@ export interface Routing {
 
 async function startRouting(
   { rendered, kubeconfig }: Fixture,
-  { netns, cilium }: Node,
-  name: string,
-  volume: ConfigVolume,
+  { netns, cilium, name, volume }: Node & { name: string; volume: ConfigVolume },
+  { security = securityOf(rendered, 'DaemonSet', 'routing'), env }: How = {},
 ): Promise<Routing> {
   const options = `--kubeconfig ${kubeconfig} --namespace ${NAMESPACE} --node ${name} --config ${volume.file}`;
   const args = [...options.split(' '), '--cilium-folder', dirname(cilium.socket)];
-  return startAgentIn(netns, securityOf(rendered, 'DaemonSet', 'routing'), args);
+  return startAgentIn(netns, security, args, env);
 }
 
 /** Resolves when its HTTP server listens. `env`: to put another `ip` before the machine's. */
@@ -190,13 +209,25 @@ export async function startAgentIn(
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Routing> {
-  const command = [...security, process.execPath, await agentBundle('routing'), ...args];
+  const agent = await startProcess(netns, security, args, env);
+  await until(() => agent.log.some(({ msg }) => msg === 'started'), 'routing to start');
+  return agent;
+}
+
+/** The same of a command that says nothing when it listens. */
+export async function startProcess(
+  netns: Netns,
+  security: readonly string[],
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Routing> {
+  const command = [...security, process.execPath, ...NODE_FLAGS, await agentBundle('routing'), ...args];
   const child = netns.start('setpriv', command, { buffer: false, stderr: 'inherit', stdout: 'pipe', env });
   const log: LogRecord[] = [];
   createInterface(child.stdout).on('line', (line) => log.push(JSON.parse(line) as LogRecord));
-  const started = await until(() => log.find(({ msg }) => msg === 'started'), 'routing to start');
   const get = async (path: string): Promise<{ status: number; text: string }> => {
-    const url = `http://127.0.0.1:${String(started.port)}${path}`;
+    const port = log.find(({ msg }) => msg === 'started')?.port ?? PORT;
+    const url = `http://127.0.0.1:${String(port)}${path}`;
     const text = await netns.exec('curl', '-s', '-w', '\n%{http_code}', url);
     const end = text.lastIndexOf('\n');
     return { status: Number(text.slice(end + 1)), text: text.slice(0, end) };
@@ -227,7 +258,7 @@ export async function runToEnd(
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Run> {
-  const command = [...security, process.execPath, await agentBundle('routing'), ...args];
+  const command = [...security, process.execPath, ...NODE_FLAGS, await agentBundle('routing'), ...args];
   const { exitCode, stdout, stderr } = await netns.start('setpriv', command, { env, timeout: 60_000 });
   const lines = stdout.split('\n').filter((line) => line !== '');
   return { exitCode, log: lines.map((line) => JSON.parse(line) as LogRecord), stderr };

@@ -107,6 +107,8 @@ export class CiliumAPI {
   /** Aborted by `stop`. */
   #life = new AbortController();
   #restoring: 404 | 503 | undefined;
+  /** By the endpoint's id, the newest message first. */
+  readonly #logs = new Map<number, string[]>();
   #failures: (Failure & { status: number; left: number })[] = [];
 
   private constructor(folder: string) {
@@ -161,6 +163,7 @@ export class CiliumAPI {
   async restart({ downMs, restoreMs, restoringStatus = 404, leaveSocket = false }: Restart): Promise<void> {
     const { signal } = this.#life;
     await this.#close(leaveSocket);
+    this.#logs.clear();
     for (const { options } of this.endpoints.values()) options.SourceIPVerification = 'Enabled';
     this.#restoring = restoringStatus;
     await pause(downMs, signal);
@@ -233,6 +236,7 @@ export class CiliumAPI {
         /^\/v1\/endpoint\/([^/]+)\/config$/,
         { GET: (id) => this.#getConfig(id), PATCH: (id, spec) => this.#patchConfig(id, spec) },
       ],
+      [/^\/v1\/endpoint\/([^/]+)\/log$/, { GET: (id) => this.#getLog(id) }],
       [/^\/v1\/ip(?:\?cidr=(.*))?$/, { GET: (cidr) => this.#getIP(cidr) }],
     ];
     for (const [pattern, methods] of routes) {
@@ -276,6 +280,28 @@ export class CiliumAPI {
     return { status: 200, body: { immutable: {}, realized: { 'label-configuration': {}, options: found.options } } };
   }
 
+  #getLog(key: string): Answer {
+    const found = this.#lookUp(key);
+    if ('status' in found) return found;
+    const messages = this.#logs.get(found.id) ?? [];
+    const entries = messages.map((message) => ({
+      timestamp: '2026-01-01T00:00:00Z',
+      code: 'ok',
+      message,
+      state: 'ready',
+    }));
+    return { status: 200, body: entries };
+  }
+
+  /** As pkg/endpoint/policy.go says it. */
+  #logRegeneration({ id }: Endpoint, reason: string): void {
+    const added = [
+      `Successfully regenerated endpoint program (Reason: ${reason})`,
+      `Triggering endpoint regeneration due to ${reason}`,
+    ];
+    this.#logs.set(id, [...added, ...(this.#logs.get(id) ?? [])]);
+  }
+
   #patchConfig(key: string, body: unknown): Answer {
     if (typeof body !== 'object' || body === null)
       return { status: 400, body: { code: 400, message: 'parsing endpoint-configuration body from "" failed' } };
@@ -288,14 +314,18 @@ export class CiliumAPI {
     if (!changed) return { status: 200 };
     // At once, as Cilium: what comes later is the regeneration.
     Object.assign(found.options, wanted);
+    this.#logRegeneration(found, 'endpoint was updated via API');
     return { status: 200, afterMs: this.regenerationMs, afterwards: () => void this.#resetLater(found) };
   }
 
-  async #resetLater({ options }: Endpoint): Promise<void> {
+  async #resetLater(endpoint: Endpoint): Promise<void> {
     if (!this.resetByAnnotation) return;
     const { signal } = this.#life;
     await pause(this.resetMs, signal);
-    if (!signal.aborted) options.SourceIPVerification = 'Enabled';
+    if (signal.aborted) return;
+    endpoint.options.SourceIPVerification = 'Enabled';
+    // pkg/endpoint/endpoint.go, metadataResolver.
+    this.#logRegeneration(endpoint, 'source IP verification annotation applied');
   }
 
   #getIP(cidr: string): Answer {

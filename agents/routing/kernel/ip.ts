@@ -13,7 +13,7 @@ export type Refused = ReadonlyMap<number, string>;
  * for what is unreachable. Numbers instead of names: they don't depend on the files of /etc/iproute2.
  */
 export async function ask(family: Family, questions: readonly string[]): Promise<(unknown[] | undefined)[]> {
-  const { stdout, refused } = await batch([...(family === 6 ? ['-6'] : []), '-j', '-N', '-d'], questions);
+  const { stdout, refused } = await batch([...(family === 6 ? ['-6'] : []), '-j', '-N'], questions);
   const answers = stdout.split('\n').filter((line) => line !== '');
   return questions.map((_, i) => (refused.has(i) ? undefined : (JSON.parse(answers.shift() ?? '[]') as unknown[])));
 }

@@ -3,21 +3,22 @@
  * JSON here (`ip/ipmonitor.c`), so no more is read of them than what they are about.
  */
 import type { Cidr } from '../../../functions/model/cidr.ts';
-import { canonicalAddress } from '../../../functions/model/cidr.ts';
-import { isMainTable, readPrefix } from './route.ts';
+import { PROTO, readPrefix } from './route.ts';
 
 export const MONITOR_ARGS = ['-o', '-N', '-d', 'monitor', 'link', 'address', 'route', 'rule'] as const;
 
 export type KernelEvent =
-  /** In the main table. */
-  | { readonly about: 'route'; readonly dst: Cidr; readonly proto: number; readonly gone: boolean }
+  /** In the main table: somebody else's, or one of ours that is gone. */
+  | { readonly about: 'route'; readonly dst: Cidr }
   | { readonly about: 'link'; readonly device: string }
   | { readonly about: 'address'; readonly address: string }
   | { readonly about: 'rule' }
   /** Something that can't be read: anything may have changed. */
   | { readonly about: 'unknown' };
 
+const MAIN_TABLE = '254';
 const GONE = 'Deleted ';
+const OURS = ` proto ${PROTO} `;
 const LINK = /^\d+: ([^:@\s]+)(@[^:\s]+)?: </;
 const ADDRESS = /^\d+: \S+\s+inet6? ([^/\s]+)/;
 const RULE = /^\d+:\tfrom /;
@@ -25,15 +26,18 @@ const LINK_LOCAL = /^fe[89ab]/i;
 /** Type, destination, and the rest. */
 const ROUTE = /^\d+ (\S+) (.*)$/;
 
-/** Undefined for what concerns nobody here: other tables, the default routes, link-local addresses. */
+/** Undefined for what concerns nobody here: what we add ourselves, other tables, default routes, link-local addresses. */
 export function readEvent(line: string): KernelEvent | undefined {
-  const gone = line.startsWith(GONE);
-  const text = gone ? line.slice(GONE.length) : line;
+  if (line.startsWith(GONE)) return eventOf(line.slice(GONE.length));
+  return line.includes(OURS) ? undefined : eventOf(line); // thousands of lines at a time
+}
+
+function eventOf(text: string): KernelEvent | undefined {
   const [, destination, rest = ''] = ROUTE.exec(text) ?? [];
-  if (destination !== undefined) return routeEvent(destination, rest, gone);
-  const device = LINK.exec(text)?.[1];
+  if (destination !== undefined) return routeEvent(destination, rest);
+  const [, device] = LINK.exec(text) ?? [];
   if (device !== undefined) return { about: 'link', device };
-  const address = ADDRESS.exec(text)?.[1];
+  const [, address] = ADDRESS.exec(text) ?? [];
   return address === undefined ? otherEvent(text) : addressEvent(address);
 }
 
@@ -42,10 +46,9 @@ const otherEvent = (text: string): KernelEvent => ({ about: RULE.test(text) ? 'r
 const addressEvent = (address: string): KernelEvent | undefined =>
   LINK_LOCAL.test(address) ? undefined : { about: 'address', address };
 
-function routeEvent(destination: string, rest: string, gone: boolean): KernelEvent | undefined {
-  const word = (name: string): string | undefined => new RegExp(`(?:^|\\s)${name} (\\S+)`).exec(rest)?.[1];
-  if (!isMainTable(word('table') ?? '254') || destination === 'default') return undefined;
+function routeEvent(destination: string, rest: string): KernelEvent | undefined {
+  const table = /(?:^|\s)table (\S+)/.exec(rest)?.[1] ?? MAIN_TABLE;
+  if (table !== MAIN_TABLE || destination === 'default') return undefined;
   const dst = readPrefix(destination);
-  if (dst === undefined || canonicalAddress(dst.split('/')[0] ?? '') === undefined) return { about: 'unknown' };
-  return { about: 'route', dst, proto: Number(word('proto') ?? 'NaN'), gone };
+  return dst === undefined ? { about: 'unknown' } : { about: 'route', dst };
 }

@@ -1,5 +1,6 @@
 /** Routes as data, and as `ip route` reads and prints them (ip-route(8), iproute2 `ip/iproute.c`). */
-import { canonicalAddress, familyOf, hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
+import { isIP } from 'node:net';
+import { familyOf, hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 
 /**
  * rtm_protocol of every route that is ours: how they are told from others', also after a restart. Numbers from 128 on are
@@ -9,11 +10,10 @@ export const PROTO = 197;
 /** The metric of a route that any other wins over. */
 export const WORST_METRIC = 4_294_967_295;
 
-const TABLE_MAIN = 254;
-const TYPES: Record<string, Route['type'] | undefined> = { 1: 'unicast', 7: 'unreachable' };
+const TYPES: Record<string, Hop['type'] | undefined> = { 1: 'unicast', 7: 'unreachable' };
 
-export interface Route {
-  readonly dst: Cidr;
+/** A route without its destination: many ranges share one. */
+export interface Hop {
   readonly type: 'unicast' | 'unreachable';
   readonly device?: string;
   readonly via?: string;
@@ -25,39 +25,51 @@ export interface Route {
 }
 
 /** A route of the main table as it is. */
-export interface SeenRoute extends Omit<Route, 'type'> {
-  readonly type: Route['type'] | 'other';
+export interface SeenRoute {
+  readonly dst: Cidr;
+  readonly type: Hop['type'] | 'other';
   readonly proto: number;
   readonly metric: number;
+  readonly device: string | undefined;
+  readonly via: string | undefined;
+  readonly src: string | undefined;
+  readonly mtu: number | undefined;
 }
 
 /** The kernel's for a route that names none (IP6_RT_PRIO_USER in net/ip6_route.h; 0 in IPv4). */
-const metricOf = ({ dst, metric }: Route): number => metric ?? (familyOf(dst) === 6 ? 1024 : 0);
+const defaultMetric = (dst: Cidr): number => (familyOf(dst) === 6 ? 1024 : 0);
 
 /** The kernel holds one route of ours for each of these. */
-export const routeKey = (route: Route | SeenRoute): string => `${route.dst} ${metricOf(route as Route)}`;
+export const routeKey = (dst: Cidr, { metric }: Pick<Hop, 'metric'>): string =>
+  `${dst} ${metric ?? defaultMetric(dst)}`;
 
 /** As `ip route` takes it, without our protocol: `10.8.0.0/16 via 10.10.0.5 dev lxc1 src 10.10.0.1 mtu 1300`. */
-export function routeText(route: Route): string {
-  const words = [route.type === 'unreachable' ? `unreachable ${route.dst}` : route.dst];
-  const { via, device, src, mtu, metric } = route;
-  for (const [name, value] of Object.entries({ via, dev: device, src, mtu, metric }))
-    if (value !== undefined) words.push(name, String(value));
-  return words.join(' ');
+export const routeText = (dst: Cidr, hop: Hop): string =>
+  `${hop.type === 'unreachable' ? 'unreachable ' : ''}${dst}${hopText(hop)}`;
+
+/** The part after the destination. */
+export function hopText({ via, device, src, mtu, metric }: Hop): string {
+  let text = '';
+  if (via !== undefined) text += ` via ${via}`;
+  if (device !== undefined) text += ` dev ${device}`;
+  if (src !== undefined) text += ` src ${src}`;
+  if (mtu !== undefined) text += ` mtu ${mtu}`;
+  if (metric !== undefined) text += ` metric ${metric}`;
+  return text;
 }
 
 /** True where the kernel's route is what was asked for. (The device of an unreachable one is the kernel's own.) */
-export function sameRoute(seen: SeenRoute, route: Route): boolean {
+export function sameRoute(seen: SeenRoute, hop: Hop): boolean {
   return (
-    seen.type === route.type &&
-    seen.via === route.via &&
-    seen.src === route.src &&
-    seen.mtu === route.mtu &&
-    (route.type === 'unreachable' || seen.device === route.device)
+    seen.type === hop.type &&
+    seen.via === hop.via &&
+    seen.src === hop.src &&
+    seen.mtu === hop.mtu &&
+    (hop.type === 'unreachable' || seen.device === hop.device)
   );
 }
 
-/** One object of `ip -j -N -d route show`. */
+/** One object of `ip -j -N route show`, which leaves out what is usual. */
 interface RouteJson {
   readonly type?: string;
   readonly dst: string;
@@ -81,20 +93,21 @@ function readRoute(
   dst: Cidr,
   { type = '1', protocol, metric = 0, gateway, dev, prefsrc, metrics }: RouteJson,
 ): SeenRoute {
-  const fields = { via: gateway, device: dev, src: prefsrc, mtu: metrics?.[0]?.mtu };
   return {
     dst,
     type: TYPES[type] ?? 'other',
     proto: Number(protocol),
     metric,
-    ...Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)),
+    via: gateway,
+    device: dev,
+    src: prefsrc,
+    mtu: metrics?.[0]?.mtu,
   };
 }
 
-/** `10.8.0.0/16`, or an address alone; undefined for `default`. The kernel masks, and writes addresses as we do. */
+/** `10.8.0.0/16`, or an address alone; undefined for anything else. The kernel masks, and writes addresses as we do. */
 export function readPrefix(text: string): Cidr | undefined {
-  if (text.includes('/')) return text as Cidr;
-  return canonicalAddress(text) === undefined ? undefined : hostCidr(text);
+  const slash = text.indexOf('/');
+  if (slash < 0) return hostCidr(text);
+  return isIP(text.slice(0, slash)) === 0 ? undefined : (text as Cidr);
 }
-
-export const isMainTable = (table: string): boolean => Number(table) === TABLE_MAIN;

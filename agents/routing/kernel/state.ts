@@ -11,7 +11,7 @@ const FAMILIES: readonly Family[] = [4, 6];
 export const CILIUM_HOST = 'cilium_host';
 const SCOPE_GLOBAL = '0';
 
-/** One object of `ip -j -N -d addr show`. */
+/** One object of `ip -j -N addr show`. */
 interface LinkJson {
   readonly ifname: string;
   readonly mtu: number;

@@ -2,7 +2,7 @@
 import { familyOf, type Cidr, type Family } from '../../../functions/model/cidr.ts';
 import type { Site, Vpn } from '../../../functions/model/vpn.ts';
 import type { Frontend } from '../frontends.ts';
-import { WORST_METRIC, type Route } from '../kernel/route.ts';
+import { hopText, WORST_METRIC, type Hop } from '../kernel/route.ts';
 
 /** A device that leads somewhere. */
 export interface Device {
@@ -38,42 +38,51 @@ export interface Refusal {
   readonly message: string;
 }
 
+/** The routes to a range; the ranges of a site share it. */
+export interface Way {
+  readonly hops: readonly Hop[];
+  /** The same for the same hops. */
+  readonly text: string;
+}
+
 /** A range and its routes, or why it can have none. */
 export interface Wanted {
   readonly cidr: Cidr;
   readonly site: string;
-  readonly routes: readonly Route[];
-  readonly refused?: Refusal;
+  readonly way: Way | Refusal;
 }
+
+export const isRefusal = (way: Way | Refusal): way is Refusal => 'reason' in way;
+
+export const wayOf = (...hops: readonly Hop[]): Way => ({
+  hops,
+  text: hops.map((hop) => `${hop.type}${hopText(hop)}`).join('; '),
+});
 
 /** Every range of every site that concerns this node. */
 export function desiredRoutes({ sites }: Vpn, node: NodeState): Wanted[] {
-  return sites.flatMap((site) => {
+  const wanted: Wanted[] = [];
+  for (const site of sites) {
     const frontend = node.frontends.find((one) => one.site === site.name);
-    if (frontend === undefined && !node.tunnels) return [];
-    const perFamily = new Map<Family, Way>();
-    return site.peerCIDRs.map((cidr) => {
-      const family = familyOf(cidr);
-      let way = perFamily.get(family);
-      if (way === undefined) {
-        way = frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
-        perFamily.set(family, way);
-      }
-      const { message } = way;
-      if (message !== undefined) return { cidr, site: site.name, routes: [], refused: { reason: way.reason, message } };
-      return { cidr, site: site.name, routes: way.routes.map((route) => ({ dst: cidr, ...route })) };
-    });
-  });
+    if (frontend === undefined && !node.tunnels) continue;
+    const way = (family: Family): Way | Refusal =>
+      frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
+    const ways = { 4: way(4), 6: way(6) };
+    for (const cidr of site.peerCIDRs) wanted.push({ cidr, site: site.name, way: ways[familyOf(cidr)] });
+  }
+  return wanted;
 }
-
-/** The same for all ranges of a family. */
-type Way = { readonly routes: readonly Omit<Route, 'dst'>[]; readonly message?: never } | Refusal;
 
 /**
  * To the pod's own interface. Below it lies a route that every other wins over: when the pod and with it the interface
  * goes, packets end there and don't follow the default route out of the node, in clear.
  */
-function throughPod(site: Site, { pod, addresses, routes }: LocalFrontend, node: NodeState, family: Family): Way {
+function throughPod(
+  site: Site,
+  { pod, addresses, routes }: LocalFrontend,
+  node: NodeState,
+  family: Family,
+): Way | Refusal {
   const via = addresses[family];
   const podRoute = routes[family];
   if (via === undefined || podRoute === undefined)
@@ -82,23 +91,16 @@ function throughPod(site: Site, { pod, addresses, routes }: LocalFrontend, node:
       message: `the frontend's pod ${pod} has no IPv${family} address: turn on IPv${family} in the cluster (cilium-config enable-ipv${family}), or take the IPv${family} ranges out of the configuration`,
     };
   if ('indirect' in podRoute) return { reason: 'no-endpoint-route', message: podRoute.indirect };
+  const { direct } = podRoute;
   const src = node.ciliumHost?.addresses[family];
-  return {
-    routes: [
-      {
-        type: 'unicast',
-        via,
-        device: podRoute.direct.name,
-        ...(src === undefined ? {} : { src }),
-        ...mtuOf(site, podRoute.direct),
-      },
-      { type: 'unreachable', metric: WORST_METRIC },
-    ],
-  };
+  return wayOf(
+    { type: 'unicast', via, device: direct.name, ...(src === undefined ? {} : { src }), ...mtuOf(site, direct) },
+    { type: 'unreachable', metric: WORST_METRIC },
+  );
 }
 
-/** The host's own traffic, into Cilium's tunnel; its source must be an address that the tunnel's traffic selectors have. */
-function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): Way {
+/** The host's own traffic, into Cilium's tunnel; its source must be an address that the VPN's traffic selectors have. */
+function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): Way | Refusal {
   const src = ciliumHost?.addresses[family];
   if (ciliumHost === undefined || src === undefined)
     return {
@@ -108,7 +110,7 @@ function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): W
           ? "this node has no device cilium_host: Cilium's agent does not run here yet"
           : `cilium_host has no IPv${family} address: turn on IPv${family} in Cilium (enable-ipv${family}), or take the IPv${family} ranges out of the configuration`,
     };
-  return { routes: [{ type: 'unicast', device: ciliumHost.name, src, ...mtuOf(site, ciliumHost) }] };
+  return wayOf({ type: 'unicast', device: ciliumHost.name, src, ...mtuOf(site, ciliumHost) });
 }
 
 /** Never more than the device carries: the kernel would take it, and lose the packets. */

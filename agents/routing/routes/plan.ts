@@ -1,8 +1,8 @@
 /** What has to change: the kernel's routes against those that should be. Pure. */
 import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
-import { PROTO, routeKey, routeText, sameRoute, type Route, type SeenRoute } from '../kernel/route.ts';
-import type { Refusal, Wanted } from './desired.ts';
-import { RangeIndex } from '../range-index.ts';
+import { PROTO, routeKey, routeText, sameRoute, type Hop, type SeenRoute } from '../kernel/route.ts';
+import { isRefusal, type Refusal, type Wanted } from './desired.ts';
+import type { RangeIndex } from '../range-index.ts';
 
 export interface Step {
   readonly do: 'add' | 'replace' | 'delete';
@@ -30,16 +30,18 @@ export interface Seen {
  * `concerned`: a plan of these ranges alone, wanted or not; default: of everything. A route of ours that nothing wants is
  * deleted, a route of somebody else's never touched: a range that has one, or one inside it, is refused.
  */
-export function planRoutes(wanted: readonly Wanted[], seen: Seen, concerned?: ReadonlySet<Cidr>): Plan {
-  const refused = new Map<Cidr, Refusal>();
-  for (const one of wanted) if (one.refused !== undefined) refused.set(one.cidr, one.refused);
-  for (const [cidr, refusal] of conflicts(wanted, seen)) refused.set(cidr, refusal);
+export function planRoutes(index: RangeIndex<Wanted>, seen: Seen, concerned?: ReadonlySet<Cidr>): Plan {
+  const refused = conflicts(index, seen);
 
   const { ours, repeated } = oursAmong(seen.routes, concerned);
-  const granted = wanted.filter(({ cidr }) => !refused.has(cidr));
-  const steps = granted.flatMap(({ routes }) => routes.flatMap((route) => stepTo(route, ours)));
+  const steps: Step[] = [];
+  for (const { cidr, way } of index.all()) {
+    if (isRefusal(way)) refused.set(cidr, way);
+    else if (!refused.has(cidr)) for (const hop of way.hops) stepTo(cidr, hop, ours, steps);
+  }
   // What is left nothing wants.
-  return { steps: [...steps, ...[...repeated, ...ours.values()].map(deletion)], refused };
+  for (const route of [...repeated, ...ours.values()]) steps.push(deletion(route));
+  return { steps, refused };
 }
 
 /** By key, and those of a key that has one already. */
@@ -48,30 +50,29 @@ function oursAmong(routes: readonly SeenRoute[], concerned: ReadonlySet<Cidr> | 
   const repeated: SeenRoute[] = [];
   for (const route of routes) {
     if (route.proto !== PROTO || concerned?.has(route.dst) === false) continue;
-    if (ours.has(routeKey(route))) repeated.push(route);
-    else ours.set(routeKey(route), route);
+    if (ours.has(routeKey(route.dst, route))) repeated.push(route);
+    else ours.set(routeKey(route.dst, route), route);
   }
   return { ours, repeated };
 }
 
 /** At most one step; the route is no longer among `ours` then. */
-function stepTo(route: Route, ours: Map<string, SeenRoute>): Step[] {
-  const key = routeKey(route);
+function stepTo(cidr: Cidr, hop: Hop, ours: Map<string, SeenRoute>, steps: Step[]): void {
+  const key = routeKey(cidr, hop);
   const found = ours.get(key);
+  if (found === undefined) steps.push({ do: 'add', cidr, route: routeText(cidr, hop) });
+  else if (!sameRoute(found, hop)) steps.push({ do: 'replace', cidr, route: routeText(cidr, hop) });
   ours.delete(key);
-  if (found !== undefined && sameRoute(found, route)) return [];
-  return [{ do: found === undefined ? 'add' : 'replace', cidr: route.dst, route: routeText(route) }];
 }
 
 const deletion = ({ dst, metric, type }: SeenRoute): Step => ({
   do: 'delete',
   cidr: dst,
-  route: routeText({ dst, type: type === 'unreachable' ? type : 'unicast', ...(metric === 0 ? {} : { metric }) }),
+  route: routeText(dst, { type: type === 'unreachable' ? type : 'unicast', ...(metric === 0 ? {} : { metric }) }),
 });
 
 /** Ranges that somebody else's route, or an address of this node, is in. */
-function conflicts(wanted: readonly Wanted[], { routes, addresses }: Seen): Map<Cidr, Refusal> {
-  const index = new RangeIndex(wanted);
+function conflicts(index: RangeIndex<Wanted>, { routes, addresses }: Seen): Map<Cidr, Refusal> {
   const found = new Map<Cidr, Refusal>();
   for (const address of addresses) {
     const host = hostCidr(address);

@@ -7,10 +7,10 @@ import { frontendsOf, type Frontends } from '../frontends.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
 import { change, type Refused } from '../kernel/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
-import { PROTO, routeText } from '../kernel/route.ts';
+import { PROTO } from '../kernel/route.ts';
 import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
 import type { Metrics } from '../metrics.ts';
-import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
+import { desiredRoutes, isRefusal, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
 import { planRoutes, type Plan, type Step } from './plan.ts';
 import { RangeIndex } from '../range-index.ts';
 
@@ -27,22 +27,18 @@ interface Deps {
   readonly tunnels: () => boolean | undefined;
 }
 
-/** What is known of one range. */
-interface RangeState {
-  /** The routes it was given, in text; empty where it has none. */
-  readonly routes: string;
-  readonly refused: Refusal | undefined;
-}
-
 export class Routes {
   readonly #deps: Deps;
   readonly #said = new SayOnce();
   #links: Links | undefined;
   #frontends: Frontends = { frontends: [], problems: [] };
+  /** Of #frontends. */
+  #podAddresses: ReadonlySet<Cidr | undefined> = new Set();
   #addresses: readonly string[] = [];
   #wanted: readonly Wanted[] = [];
   #index = new RangeIndex<Wanted>([]);
-  readonly #ranges = new Map<Cidr, RangeState>();
+  /** Of each range the text of the way that it was given, or why it has none. */
+  readonly #ranges = new Map<Cidr, string | Refusal>();
   /** What is to be looked at: these ranges, or all there is. */
   #dirty: Set<Cidr> | 'all' = 'all';
   /** When the first event came that has not been dealt with, in milliseconds of `performance.now()`. */
@@ -89,14 +85,9 @@ export class Routes {
   #concerns(event: KernelEvent): readonly Cidr[] | 'all' {
     if (event.about === 'link') return this.#devices().has(event.device) ? 'all' : [];
     if (event.about !== 'route') return 'all';
-    const { dst, proto, gone } = event;
-    if (proto === PROTO && !gone) return []; // what we did ourselves
-    if (this.#reading || this.#podAddresses().has(dst)) return 'all';
+    const { dst } = event;
+    if (this.#reading || this.#podAddresses.has(dst)) return 'all';
     return this.#index.around(dst).map(({ cidr }) => cidr);
-  }
-
-  #podAddresses(): ReadonlySet<Cidr | undefined> {
-    return new Set(this.#frontends.frontends.flatMap(({ addresses }) => Object.values(addresses).map(hostCidr)));
   }
 
   /** Devices that routes of ours lead to. */
@@ -142,6 +133,9 @@ export class Routes {
     this.#configChanged = false;
     this.#deps.metrics.checks.inc({ extent: 'all' });
     this.#frontends = frontendsOf(pods, config);
+    this.#podAddresses = new Set(
+      this.#frontends.frontends.flatMap(({ addresses }) => Object.values(addresses).map(hostCidr)),
+    );
     this.#sites = siteNames(config);
     this.#reading = true;
     const { links, seen } = await readNode(this.#frontends.frontends).finally(() => {
@@ -150,7 +144,7 @@ export class Routes {
     this.#links = links;
     this.#addresses = seen.addresses;
     this.#setWanted(config, { ...links, tunnels });
-    return this.#apply(this.#wanted, planRoutes(this.#wanted, seen));
+    return this.#apply(this.#wanted, planRoutes(this.#index, seen));
   }
 
   async #checkSome(config: Vpn, node: NodeState, pods: readonly Pod[], dirty: Set<Cidr>): Promise<number> {
@@ -164,7 +158,7 @@ export class Routes {
     this.#deps.metrics.checks.inc({ extent: 'some' });
     const concerned = [...dirty].flatMap((cidr) => this.#index.get(cidr) ?? []);
     const seen = { routes: await readRanges([...dirty]), addresses: this.#addresses };
-    return this.#apply(concerned, planRoutes(concerned, seen, dirty));
+    return this.#apply(concerned, planRoutes(new RangeIndex(concerned), seen, dirty));
   }
 
   #setWanted(config: Vpn, node: NodeState): void {
@@ -175,11 +169,11 @@ export class Routes {
 
   /** Ranges whose routes should be others than they were given, and those that are wanted no more. */
   #changedRanges(): Cidr[] {
-    const changed = this.#wanted.filter(
-      (one) => this.#ranges.get(one.cidr)?.routes !== textOf(one) && this.#ranges.get(one.cidr)?.refused === undefined,
-    );
-    const gone = [...this.#ranges.keys()].filter((cidr) => this.#index.get(cidr) === undefined);
-    return [...changed.map(({ cidr }) => cidr), ...gone];
+    const changed: Cidr[] = [];
+    for (const { cidr, way } of this.#wanted)
+      if (isRefusal(way) || this.#ranges.get(cidr) !== way.text) changed.push(cidr);
+    for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) changed.push(cidr);
+    return changed;
   }
 
   /** Answers how many steps there were. */
@@ -198,28 +192,25 @@ export class Routes {
 
   #remember(concerned: readonly Wanted[], refused: ReadonlyMap<Cidr, Refusal>): void {
     for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) this.#ranges.delete(cidr);
-    for (const one of concerned) {
-      const refusal = refused.get(one.cidr);
-      this.#ranges.set(one.cidr, { routes: refusal === undefined ? textOf(one) : '', refused: refusal });
-    }
+    for (const { cidr, way } of concerned)
+      this.#ranges.set(cidr, refused.get(cidr) ?? (isRefusal(way) ? way : way.text));
   }
 
   /** A step is a repair where the range was last given just these routes, or is none that was ever wanted. */
   #countRepair(kind: Step['do'], cidr: Cidr): void {
     const before = this.#ranges.get(cidr);
-    const one = this.#index.get(cidr);
-    const undone = one !== undefined && before !== undefined && before.routes !== '' && before.routes === textOf(one);
-    const unknown = one === undefined && before === undefined;
-    if (undone || unknown) this.#deps.metrics.repairs.inc({ kind: REPAIRS[kind] });
+    const way = this.#index.get(cidr)?.way;
+    const undone = way !== undefined && !isRefusal(way) && way.text === before;
+    if (undone || (way === undefined && before === undefined)) this.#deps.metrics.repairs.inc({ kind: REPAIRS[kind] });
   }
 
   #count(): void {
     const { metrics } = this.#deps;
     const reasons = new Map<string, number>();
     let present = 0;
-    for (const { refused, routes } of this.#ranges.values())
-      if (refused !== undefined) reasons.set(refused.reason, (reasons.get(refused.reason) ?? 0) + 1);
-      else if (routes !== '') present += 1;
+    for (const state of this.#ranges.values())
+      if (typeof state === 'string') present += 1;
+      else reasons.set(state.reason, (reasons.get(state.reason) ?? 0) + 1);
     metrics.desired.set(this.#wanted.length);
     metrics.present.set(present);
     metrics.refused.reset();
@@ -230,8 +221,8 @@ export class Routes {
   #sayRefused(): void {
     const { log } = this.#deps;
     const causes = new Map<string, { cidr: Cidr; reason: string; ranges: number }>();
-    for (const [cidr, { refused }] of this.#ranges) {
-      if (refused === undefined) continue;
+    for (const [cidr, refused] of this.#ranges) {
+      if (typeof refused === 'string') continue;
       const cause = causes.get(refused.message);
       if (cause === undefined) causes.set(refused.message, { cidr, reason: refused.reason, ranges: 1 });
       else cause.ranges += 1;
@@ -261,8 +252,8 @@ export class Routes {
     if (ours.length === 0 || ours.some(({ cidr }) => !this.#ranges.has(cidr))) return undefined;
     const refused = new Map<Cidr, Refusal>();
     for (const { cidr } of ours) {
-      const refusal = this.#ranges.get(cidr)?.refused;
-      if (refusal !== undefined) refused.set(cidr, refusal);
+      const refusal = this.#ranges.get(cidr);
+      if (typeof refusal === 'object') refused.set(cidr, refusal);
     }
     return refused;
   }
@@ -271,8 +262,6 @@ export class Routes {
 const REPAIRS = { add: 'missing-route', replace: 'changed-route', delete: 'stale-route' } as const;
 
 const siteNames = ({ sites }: Vpn): string => sites.map(({ name }) => name).join(' ');
-
-const textOf = ({ routes }: Wanted): string => routes.map(routeText).join('\n');
 
 /** The kernel took not all; it is tried again. */
 export class KernelRefused extends Error {
