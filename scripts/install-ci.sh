@@ -9,6 +9,15 @@ need() { # PATH-OR-COMMAND PACKAGE
 }
 need openssl openssl       # makes certificates for the unit tests of the Kubernetes client
 need setpriv util-linux    # ends etcd and kube-apiserver with the test that started them
+need ip iproute2           # routes, links and namespaces: what routing runs, and its tests
+need /usr/sbin/nft nftables # the pod's table (a path: npm puts another program of this name on PATH)
+need ping iputils-ping     # traffic in the namespaces
+need tcpdump tcpdump       # shows that nothing leaves in clear
+need curl curl             # asks agents in their namespaces
+need charon-systemd charon-systemd       # real tunnels in the namespaces
+need swanctl strongswan-swanctl          # their orders
+need /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so libcharon-extra-plugins # ESP in user space
+need /usr/lib/ipsec/plugins/libstrongswan-gcm.so libstrongswan-standard-plugins      # AES-GCM, ECP-384
 need podman podman         # runs the image; kpt and kustomize call it
 need buildah buildah       # builds it, and needs no container for that
 need runc runc             # the runtime that scripts/container-setup.ts names

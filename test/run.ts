@@ -3,6 +3,7 @@
  * one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the reason; in CI
  * (CI=true) that is a failure.
  */
+import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { findTool, ToolMissing } from '../scripts/tools.ts';
@@ -33,6 +34,15 @@ const TIERS: Record<string, Tier> = {
     files: ['test/api/**/*_test.ts'],
     missing: () => lacking(['kube-apiserver', 'etcd', 'kustomize'], ['setpriv']),
   },
+  dataplane: {
+    files: ['test/dataplane/**/*_test.ts'],
+    missing: async () =>
+      (await unableNetwork()) ??
+      lacking(
+        ['kube-apiserver', 'etcd', 'kustomize'],
+        ['setpriv', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'],
+      ),
+  },
   images: {
     files: ['test/images/**/*_test.ts'],
     missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
@@ -40,16 +50,24 @@ const TIERS: Record<string, Tier> = {
 };
 
 /** Debian's package of a command, where it is called otherwise. */
-const PACKAGES: Record<string, string> = { setpriv: 'util-linux' };
+const PACKAGES: Record<string, string> = {
+  setpriv: 'util-linux',
+  ip: 'iproute2',
+  nft: 'nftables',
+  ping: 'iputils-ping',
+  swanctl: 'strongswan-swanctl',
+};
+
+/** Debian keeps some of these in folders that are on root's PATH alone. (npm puts another program called nft before it.) */
+const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/bin'];
 
 async function lacking(
   tools: readonly Parameters<typeof findTool>[0][],
   commands: readonly string[],
 ): Promise<string | undefined> {
-  for (const command of commands) {
-    const { exitCode } = await execa(command, ['--version'], { reject: false });
-    if (exitCode !== 0) return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
-  }
+  for (const command of commands)
+    if (!FOLDERS.some((folder) => existsSync(`${folder}/${command}`)))
+      return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
   try {
     for (const tool of tools) await findTool(tool);
     return undefined;
@@ -57,6 +75,12 @@ async function lacking(
     if (error instanceof ToolMissing) return error.message;
     throw error;
   }
+}
+
+/** Network namespaces want root, and a kernel that lets them be made. */
+async function unableNetwork(): Promise<string | undefined> {
+  const { exitCode, stderr } = await execa('unshare', ['--net', 'true'], { reject: false });
+  return exitCode === 0 ? undefined : `network namespaces can't be made here (root is needed): ${stderr}`;
 }
 
 interface Counts {

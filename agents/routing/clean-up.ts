@@ -1,6 +1,7 @@
 /** Takes every route of ours from this node. */
-import { ask, change } from './kernel/ip.ts';
-import { PROTO, readRoutes } from './kernel/route.ts';
+import { change } from './kernel/ip.ts';
+import { PROTO } from './kernel/route.ts';
+import { readMainTable } from './kernel/state.ts';
 import { RangeIndex } from './range-index.ts';
 import type { Wanted } from './routes/desired.ts';
 import { planRoutes } from './routes/plan.ts';
@@ -24,9 +25,5 @@ export async function cleanUpRoutes(): Promise<CleanedUp> {
   };
 }
 
-async function planDeletions() {
-  const perFamily = await Promise.all(
-    ([4, 6] as const).map(async (family) => (await ask(family, [`route show table main proto ${PROTO}`]))[0] ?? []),
-  );
-  return planRoutes(new RangeIndex<Wanted>([]), { routes: readRoutes(perFamily.flat()), addresses: [] }).steps;
-}
+const planDeletions = async () =>
+  planRoutes(new RangeIndex<Wanted>([]), { routes: await readMainTable(), addresses: [] }).steps;

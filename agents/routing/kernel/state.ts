@@ -67,6 +67,12 @@ async function readFamily(
   };
 }
 
+/** The main table of both families. (Asked for one protocol alone, `ip` would leave the protocol out.) */
+export async function readMainTable(): Promise<SeenRoute[]> {
+  const tables = await Promise.all(FAMILIES.map((family) => ask(family, ['route show table main'])));
+  return readRoutes(tables.flatMap(([routes]) => routes ?? []));
+}
+
 /** The main table's routes to these ranges and inside them. */
 export async function readRanges(cidrs: readonly Cidr[]): Promise<SeenRoute[]> {
   const perFamily = await Promise.all(

@@ -5,7 +5,8 @@ import { exec, ExecError } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
 import { setSysctl } from '../../lib/sysctl.ts';
 import { ask, change, MISSING_CAPABILITY } from '../kernel/ip.ts';
-import { PROTO, readRoutes, WORST_METRIC } from '../kernel/route.ts';
+import { PROTO, WORST_METRIC } from '../kernel/route.ts';
+import { readMainTable } from '../kernel/state.ts';
 import { RangeIndex } from '../range-index.ts';
 import { wayOf } from '../routes/desired.ts';
 import { planRoutes } from '../routes/plan.ts';
@@ -85,13 +86,9 @@ async function applyRuleset(text: string): Promise<string | undefined> {
 }
 
 async function setUnreachable(cidrs: readonly Cidr[]): Promise<void> {
-  const perFamily = await Promise.all(
-    ([4, 6] as const).map(async (family) => (await ask(family, [`route show table main proto ${PROTO}`]))[0] ?? []),
-  );
   const way = wayOf({ type: 'unreachable', metric: WORST_METRIC });
   const wanted = cidrs.map((cidr) => ({ cidr, site: '', way }));
-  const seen = readRoutes(perFamily.flat());
-  const { steps } = planRoutes(new RangeIndex(wanted), { routes: seen, addresses: [] });
+  const { steps } = planRoutes(new RangeIndex(wanted), { routes: await readMainTable(), addresses: [] });
   const refused = await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
   const [reason] = refused.values();
   if (reason !== undefined)
