@@ -1,5 +1,4 @@
 /** Routes as data, and as `ip route` reads and prints them (ip-route(8), iproute2 `ip/iproute.c`). */
-import { isIP } from 'node:net';
 import { familyOf, hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 
 /**
@@ -107,7 +106,6 @@ function readRoute(
 
 /** `10.8.0.0/16`, or an address alone; undefined for anything else. The kernel masks, and writes addresses as we do. */
 export function readPrefix(text: string): Cidr | undefined {
-  const slash = text.indexOf('/');
-  if (slash < 0) return hostCidr(text);
-  return isIP(text.slice(0, slash)) === 0 ? undefined : (text as Cidr);
+  if (!text.includes('/')) return hostCidr(text);
+  return /^[0-9a-f:.]+\/\d+$/.test(text) ? (text as Cidr) : undefined;
 }
