@@ -7,7 +7,9 @@ import test from 'ava';
 import { execa } from 'execa';
 import { isRight } from 'fp-ts/lib/Either.js';
 import { loadAll } from 'js-yaml';
-import { createMetrics } from '../agents/endpoint-sync/metrics.ts';
+import type { Registry } from 'prom-client';
+import { createMetrics as endpointSync } from '../agents/endpoint-sync/metrics.ts';
+import { createMetrics as routing } from '../agents/routing/metrics.ts';
 import type { JsonSchema } from '../functions/model/codec.ts';
 import { isRecord } from '../functions/model/krm.ts';
 import { ConstellationVpn, KIND, VpnSpec } from '../functions/model/vpn.ts';
@@ -76,36 +78,43 @@ function fieldNames({ properties = {}, items, oneOf = [] }: JsonSchema): string[
   return [...new Set([...Object.keys(properties), ...inner.flatMap(fieldNames)])];
 }
 
-test('endpoint-sync.md names every metric, every option, and lines that the log really has', async (t) => {
-  const text = pages.find(({ name }) => name === 'docs/endpoint-sync.md')?.text ?? '';
-  const metrics = createMetrics(() => true)
-    .registry.getMetricsAsArray()
-    .map(({ name }) => name)
-    .filter((name) => name !== 'process_start_time_seconds');
-  t.true(metrics.length > 10);
-  t.deepEqual(
-    metrics.filter((name) => !text.includes(name)),
-    [],
-  );
-  const folder = join(ROOT, 'agents');
-  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+const agentPage = test.macro(
+  async (t, agent: string, metrics: Pick<Registry, 'getMetricsAsArray'>, least: { options: number; lines: number }) => {
+    const text = pages.find(({ name }) => name === `docs/${agent}.md`)?.text ?? '';
+    const names = metrics
+      .getMetricsAsArray()
+      .map(({ name }) => name)
+      .filter((name) => name !== 'process_start_time_seconds');
+    t.true(names.length > 10);
+    t.deepEqual(
+      names.filter((name) => !text.includes(name)),
+      [],
+    );
+    const sources = sourcesOf(join(ROOT, 'agents', agent)) + sourcesOf(join(ROOT, 'agents/lib'));
+    const options = [...sources.matchAll(/Option\('(--[a-z-]+)/g)].map(([, option = '']) => option);
+    t.true(options.length >= least.options);
+    t.deepEqual(
+      options.filter((option) => !text.includes(option)),
+      [],
+    );
+    const table = text.slice(text.indexOf('| the log says'));
+    const lines = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, line = '']) => line.replace(/…$/, '').trim());
+    t.true(lines.length >= least.lines);
+    t.deepEqual(
+      lines.filter((line) => !sources.replaceAll("\\'", "'").includes(line)),
+      [],
+    );
+  },
+);
+const sourcesOf = (folder: string): string =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !name.endsWith('_test.ts'))
     .map((name) => readFileSync(join(folder, name), 'utf8'))
     .join('');
-  const options = [...sources.matchAll(/Option\('(--[a-z-]+)/g)].map(([, option = '']) => option);
-  t.true(options.length >= 5);
-  t.deepEqual(
-    options.filter((option) => !text.includes(option)),
-    [],
-  );
-  const table = text.slice(text.indexOf('| the log says'));
-  const lines = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, line = '']) => line.replace(/…$/, '').trim());
-  t.true(lines.length >= 6);
-  t.deepEqual(
-    lines.filter((line) => !sources.includes(line)),
-    [],
-  );
-});
+const valid = (): boolean => true;
+const SAID = 'names every metric, every option, and lines that the log really has';
+test(`endpoint-sync.md ${SAID}`, agentPage, 'endpoint-sync', endpointSync(valid).registry, { options: 5, lines: 6 });
+test(`routing.md ${SAID}`, agentPage, 'routing', routing(valid).registry, { options: 12, lines: 12 });
 
 test("README.md: the sample of stderr is the functions' own", async (t) => {
   const sample = /stderr what the functions have to say:\n\n((?: {4}.*\n)+)/

@@ -150,6 +150,24 @@ test("examples/uninstall: the Job is endpoint-sync's pod, but for what it does a
   t.is(cleaning.pod.volumes, undefined);
 });
 
+test("examples/uninstall: the DaemonSet is routing's, but for what it does and what it needs no more", async (t) => {
+  const specOf = (objects: readonly Document[]) => {
+    const found = objects.find(({ kind }) => kind === 'DaemonSet');
+    const pod = get(found, 'spec', 'template', 'spec');
+    const [container] = list(get(pod, 'containers'));
+    return { pod: isRecord(pod) ? pod : {}, container: isRecord(container) ? container : {} };
+  };
+  const running = specOf(documents(await render('.')));
+  const cleaning = specOf(documents(await render('examples/uninstall')));
+  for (const field of ['hostNetwork', 'securityContext', 'nodeSelector', 'tolerations', 'priorityClassName'])
+    t.deepEqual(cleaning.pod[field], running.pod[field], field);
+  for (const field of ['image', 'ports', 'securityContext', 'resources'])
+    t.deepEqual(cleaning.container[field], running.container[field], field);
+  t.deepEqual(cleaning.container.args, [...list(running.container.args), 'cleanup', '--stay']);
+  t.is(cleaning.pod.volumes, undefined);
+  t.is(cleaning.pod.automountServiceAccountToken, false);
+});
+
 test('least privilege: nothing cluster-wide, patches by name only', async (t) => {
   const objects = documents(await render('overlays/multi-site'));
   t.deepEqual(
