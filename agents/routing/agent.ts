@@ -14,7 +14,7 @@ import { CiliumApi } from './cilium/api.ts';
 import { LostRangesCheck } from './cilium/lost-ranges.ts';
 import { SourceCheck } from './cilium/source-check.ts';
 import { watchCilium } from './cilium/watch.ts';
-import { FRONTEND_PATH, type FrontendState } from './frontend-state.ts';
+import { FRONTEND_PATH, frontendState, waiting, type FrontendState } from './frontend-state.ts';
 import { frontendsOf, podAddresses, type Frontend } from './frontends.ts';
 import { KernelWatch } from './kernel/watch.ts';
 import { createMetrics } from './metrics.ts';
@@ -146,22 +146,18 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
   };
 
   const stateOf = (ip: string): FrontendState => {
-    const waiting = (...waitingFor: string[]): FrontendState => ({ ready: false, waitingFor, withoutRoute: [] });
     if (config.vpn === undefined) return waiting(...config.problems);
     const { frontends: known, problems } = frontendsOf(pods.all(), config.vpn);
     const one = known.find(({ addresses }) => Object.values(addresses).includes(ip));
-    if (one === undefined) {
-      const odd = problems.find(({ pod }) => podAddresses(pods.get(pod)?.status).includes(ip));
-      const unknown = `the routing agent of the node ${node} knows no frontend with the address ${ip} yet`;
-      return waiting(odd === undefined ? (pods.problem ?? unknown) : `the pod ${odd.pod} ${odd.problem}`);
-    }
+    const odd = problems.find(({ pod }) => podAddresses(pods.get(pod)?.status).includes(ip));
+    if (odd !== undefined) return waiting(`the pod ${odd.pod} ${odd.problem}`);
+    if (one === undefined)
+      return waiting(
+        pods.problem ?? `the routing agent of the node ${node} knows no frontend with the address ${ip} yet`,
+      );
     const refused = routes.refusedOf(one.site);
-    const waitingFor = [
-      refused === undefined ? (ciliumConfig.problem ?? routes.problem) : undefined,
-      sourceCheck.problemOf(one.pod),
-    ].filter((reason) => reason !== undefined);
-    const withoutRoute = [...(refused ?? [])].map(([cidr, { message }]) => `${cidr}: ${message}`);
-    return { ready: waitingFor.length === 0, waitingFor, withoutRoute };
+    if (refused === undefined) return waiting(ciliumConfig.problem ?? routes.problem ?? 'the routes are being made');
+    return frontendState(refused, sourceCheck.problemOf(one.pod));
   };
 
   return {
