@@ -131,6 +131,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
       if (routes.event(event)) routesQueue.add('');
     },
     onGap: recheckRoutes,
+    isEcho: () => routes.isEcho(),
   });
   const ciliumRestarted = (there: boolean): void => {
     sourceCheck.restarted();

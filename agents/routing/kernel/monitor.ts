@@ -8,7 +8,7 @@ import { PROTO, readPrefix } from './route.ts';
 export const MONITOR_ARGS = ['-o', '-N', '-d', 'monitor', 'link', 'address', 'route', 'rule'] as const;
 
 export type KernelEvent =
-  /** In the main table: somebody else's, or one of ours that is gone. */
+  /** In the main table. */
   | { readonly about: 'route'; readonly dst: Cidr }
   | { readonly about: 'link'; readonly device: string }
   | { readonly about: 'address'; readonly address: string }
@@ -26,11 +26,12 @@ const LINK_LOCAL = /^fe[89ab]/i;
 /** Type, destination, and the rest. */
 const ROUTE = /^\d+ (\S+) (.*)$/;
 
-/** Undefined for what concerns nobody here: what we add ourselves, other tables, default routes, link-local addresses. */
-export function readEvent(line: string): KernelEvent | undefined {
-  if (line.startsWith(GONE)) return eventOf(line.slice(GONE.length));
-  return line.includes(OURS) ? undefined : eventOf(line); // thousands of lines at a time
-}
+/** A route of ours was added or changed: by us, as a rule, and then thousands of lines at a time. */
+export const isOurs = (line: string): boolean => line.includes(OURS) && !line.startsWith(GONE);
+
+/** Undefined for what concerns nobody here: other tables, default routes, link-local addresses. */
+export const readEvent = (line: string): KernelEvent | undefined =>
+  eventOf(line.startsWith(GONE) ? line.slice(GONE.length) : line);
 
 function eventOf(text: string): KernelEvent | undefined {
   const [, destination, rest = ''] = ROUTE.exec(text) ?? [];

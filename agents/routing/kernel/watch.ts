@@ -3,7 +3,7 @@ import { backoffMs } from '../../lib/backoff.ts';
 import { ExecError, follow } from '../../lib/exec.ts';
 import type { Log } from '../../lib/log.ts';
 import { wait } from '../../lib/wait.ts';
-import { MONITOR_ARGS, readEvent, type KernelEvent } from './monitor.ts';
+import { isOurs, MONITOR_ARGS, readEvent, type KernelEvent } from './monitor.ts';
 
 const BACKOFF = { firstMs: 50, maxMs: 30_000 };
 /** It says nothing when it is ready, and is after this long, in milliseconds. */
@@ -16,6 +16,8 @@ interface Options {
   readonly onEvent: (event: KernelEvent) => void;
   /** Events may have been missed. */
   readonly onGap: () => void;
+  /** A route of ours was added or changed. True where that was done here, so that it tells nothing. */
+  readonly isEcho: () => boolean;
 }
 
 export class KernelWatch {
@@ -56,6 +58,7 @@ export class KernelWatch {
 
   #line(line: string, stream: 'stdout' | 'stderr'): void {
     if (stream === 'stderr') return this.#options.onGap(); // its buffer ran over
+    if (isOurs(line) && this.#options.isEcho()) return;
     const event = readEvent(line);
     if (event !== undefined) this.#options.onEvent(event);
   }

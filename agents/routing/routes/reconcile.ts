@@ -14,6 +14,8 @@ import { desiredRoutes, isRefusal, tooLargeMtus, type NodeState, type Refusal, t
 import { planRoutes, type Plan, type Step } from './plan.ts';
 import { RangeIndex } from '../range-index.ts';
 
+/** The events of what was applied here come until so long afterwards, in milliseconds. */
+const ECHO_MS = 2_000;
 /** Changes of more ranges than this are looked at all together. */
 const MANY = 64;
 
@@ -49,6 +51,9 @@ export class Routes {
   #sites = '';
   /** All of the kernel is being read: what happens meanwhile may have been missed. */
   #reading = false;
+  /** How many events of what was applied here are still to come, and until when, in milliseconds of `performance.now()`. */
+  #echoes = 0;
+  #echoesUntil = 0;
   /** Causes of refusals that are in the log. */
   #refusedSaid: ReadonlySet<string> = new Set();
   #problem: string | undefined = 'the routes have not been looked at yet';
@@ -60,6 +65,13 @@ export class Routes {
   /** Why the last look was none, or did not bring about what it should; undefined where all is well. */
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  /** To be asked at each event of an added or changed route of ours: true where it is of what was applied here. */
+  isEcho(): boolean {
+    if (this.#echoes === 0 || performance.now() > this.#echoesUntil) return false;
+    this.#echoes -= 1;
+    return true;
   }
 
   /** The kernel, the pods or Cilium's configuration may be other than they were. */
@@ -179,7 +191,7 @@ export class Routes {
   /** Answers how many steps there were. */
   async #apply(concerned: readonly Wanted[], { steps, refused }: Plan): Promise<number> {
     for (const { do: kind, cidr } of steps) this.#countRepair(kind, cidr);
-    const failed = await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+    const failed = await this.#change(steps);
     if (steps.length > failed.size) this.#deps.log.info(countSteps(steps, failed), 'routes changed');
     const failures = kernelRefusals(steps, failed);
     this.#remember(concerned, new Map([...failures, ...refused]));
@@ -188,6 +200,18 @@ export class Routes {
     if (failure !== undefined) throw new KernelRefused(failure.message, failures.size);
     this.#deps.metrics.lastSuccess.setToCurrentTime({ task: 'routes' });
     return steps.length;
+  }
+
+  async #change(steps: readonly Step[]): Promise<Refused> {
+    if (steps.length === 0) return new Map();
+    const overdue = performance.now() > this.#echoesUntil;
+    this.#echoes = (overdue ? 0 : this.#echoes) + steps.filter(({ do: kind }) => kind !== 'delete').length;
+    this.#echoesUntil = Infinity;
+    try {
+      return await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+    } finally {
+      this.#echoesUntil = performance.now() + ECHO_MS;
+    }
   }
 
   #remember(concerned: readonly Wanted[], refused: ReadonlyMap<Cidr, Refusal>): void {
