@@ -9,6 +9,9 @@ export const PROTO = 197;
 /** The metric of a route that any other wins over. */
 export const WORST_METRIC = 4_294_967_295;
 
+/** What `ip` leaves out: RTN_UNICAST, and RTPROT_BOOT, the protocol of a route that was made by hand. */
+const UNICAST = '1';
+const BOOT = '3';
 const TYPES: Record<string, Hop['type'] | undefined> = { 1: 'unicast', 7: 'unreachable' };
 
 /** A route without its destination: many ranges share one. */
@@ -90,7 +93,7 @@ export function readRoutes(objects: readonly unknown[]): SeenRoute[] {
 
 function readRoute(
   dst: Cidr,
-  { type = '1', protocol, metric = 0, gateway, dev, prefsrc, metrics }: RouteJson,
+  { type = UNICAST, protocol = BOOT, metric = 0, gateway, dev, prefsrc, metrics }: RouteJson,
 ): SeenRoute {
   return {
     dst,
