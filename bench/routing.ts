@@ -226,7 +226,7 @@ async function many({ rendered }: Fixture, site: Site, agent: Routing, old: Site
     const startedAt = performance.now();
     await old.world.nodeA.exec('ip', '-batch', batch);
     bare.push(performance.now() - startedAt);
-    await old.world.nodeA.exec('ip', 'route', 'flush', 'proto', '197');
+    await old.world.nodeA.exec('ip', 'route', 'flush', 'proto', '233');
     ours.push(await set(all));
     progress(`${ranges} ranges: ${i + 1} of ${rangeRounds}`);
     if (i < rangeRounds - 1) await set([other(0)]);
@@ -252,8 +252,8 @@ const other = (i: number): string => `10.99.${i}.0/24`;
 /** The same lines that routing makes. */
 async function writeBatch(folder: string, all: readonly string[]): Promise<string> {
   const lines = all.flatMap((cidr) => [
-    `route add ${cidr} via 10.10.0.5 dev lxcfrontend src 10.10.0.1 mtu 1300 proto 197`,
-    `route add unreachable ${cidr} metric 4294967295 proto 197`,
+    `route add ${cidr} via 10.10.0.5 dev lxcfrontend src 10.10.0.1 mtu 1300 proto 233`,
+    `route add unreachable ${cidr} metric 4294967295 proto 233`,
   ]);
   const batch = join(folder, 'batch');
   await writeFile(batch, `${lines.join('\n')}\n`);

@@ -1,6 +1,7 @@
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
 import test from 'ava';
-import { getJson } from './http-client.ts';
+import { getJson, postJson, urlOf } from './http-client.ts';
 import { portOf } from './http.ts';
 
 const HOUR = 3_600_000;
@@ -86,3 +87,47 @@ test('nobody there', async (tt) => {
   const error = await tt.throwsAsync(getJson(url, HOUR));
   tt.regex(error.message, /^GET http:\/\/127\.0\.0\.1:\d+\/lost-ranges: connect ECONNREFUSED /);
 });
+
+test('a hint is sent as JSON, and nothing is read of the answer', async (tt) => {
+  const seen: string[] = [];
+  const take = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    seen.push(`${request.method} ${request.url} ${await text(request)}`);
+    response.writeHead(202).end('thank you');
+  };
+  const listener: RequestListener = (request, response) => void take(request, response);
+  tt.is(await serving(listener, (url) => postJson(url, { node: 'Köln' }, HOUR)), undefined);
+  tt.deepEqual(seen, ['POST /lost-ranges {"node":"Köln"}']);
+});
+
+const posts = test.macro(async (tt, status: number, taken: boolean) => {
+  const listener: RequestListener = (_, response) => response.writeHead(status).end();
+  await serving(listener, async (url) => {
+    const sent = postJson(url, {}, HOUR);
+    if (taken) await tt.notThrowsAsync(sent);
+    else await tt.throwsAsync(sent, { message: `POST ${url}: status ${status}` });
+  });
+});
+test('sent: 200', posts, 200, true);
+test('sent: nothing to say', posts, 204, true);
+test('sent: moved, not followed', posts, 300, false);
+test('sent: not understood', posts, 400, false);
+test('sent: an error of the server', posts, 503, false);
+
+test('sent, and no answer', async (tt) => {
+  await serving(
+    () => undefined,
+    async (url) => tt.throwsAsync(postJson(url, {}, 20), { message: `POST ${url}: no answer within 20 ms` }),
+  );
+});
+
+test('only 200 is an answer to a question', async (tt) => {
+  const created: RequestListener = (_, response) => response.writeHead(201).end('{}');
+  await serving(created, async (url) => tt.throwsAsync(getJson(url, HOUR), { message: `GET ${url}: status 201` }));
+});
+
+const urls = test.macro((tt, host: string, url: string) => {
+  tt.is(urlOf(host, 9810, '/frontend?ip=a'), url);
+});
+test('URL: IPv4', urls, '192.0.2.1', 'http://192.0.2.1:9810/frontend?ip=a');
+test('URL: IPv6', urls, '2001:db8::1', 'http://[2001:db8::1]:9810/frontend?ip=a');
+test('URL: a name', urls, 'node-1.example', 'http://node-1.example:9810/frontend?ip=a');

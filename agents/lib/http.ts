@@ -35,8 +35,8 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
   for (const [name, route] of Object.entries(routes)) all[name] = async (...request) => route(...request);
 
   const server = createServer({ connectionsCheckingInterval: 1_000 }, (request, response) => {
-    const [path = '', query] = (request.url ?? '').split('?', 2);
-    const name = `${request.method} ${path}`;
+    const { pathname, searchParams } = new URL(`http://agent${request.url ?? '/'}`);
+    const name = `${request.method} ${pathname}`;
     const answer = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(status, { 'content-type': type }).end(text);
     };
@@ -53,7 +53,7 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
       else chunks.push(chunk);
     });
     request.on('end', () => {
-      route(Buffer.concat(chunks).toString('utf8'), new URLSearchParams(query)).then(
+      route(Buffer.concat(chunks).toString('utf8'), searchParams).then(
         ({ status, text, type }) => answer(status, text, type),
         () => answer(500, 'internal error\n'),
       );

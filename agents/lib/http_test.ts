@@ -49,6 +49,21 @@ test('a defect tells nothing', answers, { unready: broken }, 'GET', '/readyz', 5
 test('a route', answers, { routes: echo }, 'POST', '/echo', 202, 'Köln!', 'Köln');
 test('a route without a body', answers, { routes: echo }, 'POST', '/echo', 202, '!');
 test('a route’s defect', answers, { routes: { 'POST /x': broken } }, 'POST', '/x', 500, 'internal error\n', 'a');
+const query = {
+  'GET /query': (_: string, query: URLSearchParams) => ({ status: 200, text: JSON.stringify([...query]) }),
+};
+test(
+  'a route’s query, decoded',
+  answers,
+  { routes: query },
+  'GET',
+  '/query?a=fd00%3A%3A1&b=&a=2',
+  200,
+  '[["a","fd00::1"],["b",""],["a","2"]]',
+);
+test('a route without a query', answers, { routes: query }, 'GET', '/query', 200, '[]');
+test('a question mark inside of a query', answers, { routes: query }, 'GET', '/query?a=b?c', 200, '[["a","b?c"]]');
+test('a query that is none', answers, { routes: query }, 'GET', '/query?%', 200, '[["%",""]]');
 test('unknown path', answers, {}, 'GET', '/', 404, `no such path; there are ${ALL}\n`);
 test('unknown method', answers, { routes: echo }, 'GET', '/echo', 404, `no such path; there are ${ALL}, POST /echo\n`);
 test('a path is taken literally', answers, {}, 'GET', '/livez/', 404, `no such path; there are ${ALL}\n`);

@@ -13,4 +13,9 @@ export class SayOnce {
   over(key: string): boolean {
     return this.#said.delete(key);
   }
+
+  /** All but these are over. */
+  retain(keys: ReadonlySet<string>): void {
+    for (const key of this.#said.keys()) if (!keys.has(key)) this.#said.delete(key);
+  }
 }

@@ -156,9 +156,9 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
       return waiting(
         pods.problem ?? `the routing agent of the node ${node} knows no frontend with the address ${ip} yet`,
       );
-    const refused = routes.refusedOf(one.site);
+    const refused = routes.refusedOf(one);
     if (refused === undefined) return waiting(ciliumConfig.problem ?? routes.problem ?? 'the routes are being made');
-    return frontendState(refused, sourceCheck.problemOf(one.pod));
+    return frontendState(refused, sourceCheck.problemOf(one));
   };
 
   return {

@@ -7,6 +7,8 @@ import type { Pod } from '../lib/kube/objects.ts';
 export interface Frontend {
   /** The pod's name. */
   readonly pod: string;
+  /** The pod's, which another one of that name does not have. */
+  readonly uid: string;
   /** The site's name, empty for the unnamed one. */
   readonly site: string;
   /** The pod's address of each family that it has. */
@@ -44,7 +46,7 @@ function frontendOf({ metadata, status }: Pod): Frontend | undefined {
   if (first === undefined || ['Succeeded', 'Failed'].includes(status?.phase ?? '')) return undefined;
   const addresses: Partial<Record<Family, string>> = {};
   for (const address of [first, ...rest]) addresses[address.includes(':') ? 6 : 4] ??= address;
-  return { pod: metadata.name, site: metadata.labels?.[SITE_LABEL] ?? '', addresses };
+  return { pod: metadata.name, uid: metadata.uid, site: metadata.labels?.[SITE_LABEL] ?? '', addresses };
 }
 
 /** In canonical text. */

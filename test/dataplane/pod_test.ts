@@ -39,7 +39,7 @@ async function started(t: ExecutionContext, config?: string): Promise<Site> {
   t.teardown(() => Promise.all(agents.map((agent) => agent.stop('SIGKILL'))));
   const { exitCode } = await site.init('--timeout', '20');
   t.is(exitCode, 0);
-  await until(async () => (await ourRoutes(site.world.nodeB)).length === 2, "nodeB's routes");
+  await until(async () => (await ourRoutes(site.world.nodeB)).length === 4, "nodeB's routes");
   return site;
 }
 

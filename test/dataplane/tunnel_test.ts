@@ -64,7 +64,7 @@ async function started(t: ExecutionContext): Promise<Site> {
   const agents = [await site.start('nodeA'), await site.start('nodeB')];
   t.teardown(() => Promise.all(agents.map((agent) => agent.stop('SIGKILL'))));
   t.is((await site.init('--timeout', '20')).exitCode, 0);
-  await until(async () => (await ourRoutes(site.world.nodeB)).length === 2, "nodeB's routes");
+  await until(async () => (await ourRoutes(site.world.nodeB)).length === 4, "nodeB's routes");
   return site;
 }
 

@@ -118,10 +118,10 @@ export class LostRangesCheck {
     this.#saidKeys = keys;
   }
 
-  /** A hint to every endpoint-sync there is, whenever the list changed. */
+  /** A hint to every endpoint-sync there is: whenever the list changed, and, since one that starts anew has forgotten it, at each look while there is one. */
   async #tell(): Promise<void> {
     const list = JSON.stringify(this.#lost);
-    if (list === this.#told) return;
+    if (list === this.#told && list === '[]') return;
     const { kube, namespace, node } = this.#deps;
     const { items } = await kube.list<Pod>(podsPath(namespace), {
       ...ofComponent('endpoint-sync'),
@@ -131,7 +131,12 @@ export class LostRangesCheck {
       status?.phase === 'Running' ? (status.podIPs?.slice(0, 1) ?? []) : [],
     );
     if (hosts.length === 0) throw new Error('no endpoint-sync runs that could be told of lost ranges');
-    for (const { ip } of hosts) await postJson(urlOf(ip, ENDPOINT_SYNC_PORT, LOST_RANGES_PATH), { node }, TIMEOUT_MS);
+    const told = await Promise.allSettled(
+      hosts.map(({ ip }) => postJson(urlOf(ip, ENDPOINT_SYNC_PORT, LOST_RANGES_PATH), { node }, TIMEOUT_MS)),
+    );
+    // One is enough: the pod of a node that died is listed for minutes.
+    const [first] = told;
+    if (first?.status === 'rejected' && told.every(({ status }) => status === 'rejected')) throw first.reason as Error;
     this.#told = list;
   }
 }

@@ -13,16 +13,22 @@ import { CiliumError, type CiliumApi } from './api.ts';
 const AFTER_START_MS = [1_000, 2_000, 4_000, 8_000, 15_000] as const;
 /** Somebody who turns it on again and again is answered after pauses that double up to this, in milliseconds. */
 const MAX_PAUSE_MS = 600_000;
+/** After this long without it, in milliseconds, it is no again any more. */
+const QUIET_MS = 3_600_000;
 
 const ADVICE =
   'Cilium sets the source check by annotation: annotate the namespace with config.cilium.io/delegate-source-ip-verification="true" (kubectl annotate namespace), an administrator has to decide that; the pod has its annotation already';
 
 interface PodState {
+  /** Of the pod: another one of that name starts anew. */
+  readonly uid: string;
   /** Why it is not off; undefined where it is. */
   problem: string | undefined;
   /** How often it was turned off in this run of Cilium's agent. */
   turnedOff: number;
-  /** Not to be turned off again before this, in milliseconds of `performance.now()`. */
+  /** When it was turned off last, in milliseconds of `performance.now()`. */
+  turnedOffAt: number;
+  /** Not to be turned off again before this. */
   notBefore: number;
   /** How many of the looks after a start were taken. */
   looks: number;
@@ -42,6 +48,7 @@ export class SourceCheck {
   readonly #deps: Deps;
   readonly #pods = new Map<string, PodState>();
   readonly #said = new SayOnce();
+  readonly #saidAgain = new SayOnce();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -53,19 +60,18 @@ export class SourceCheck {
   }
 
   /** Why a pod's check is not off; undefined where it is. */
-  problemOf(pod: string): string | undefined {
+  problemOf({ pod, uid }: Frontend): string | undefined {
     const known = this.#pods.get(pod);
-    return known === undefined ? UNKNOWN : known.problem;
+    return known === undefined || known.uid !== uid ? UNKNOWN : known.problem;
   }
 
   /** Throws where Cilium's agent can't be asked or said no. */
   async reconcile(pod: string): Promise<Again | void> {
     const { frontend, metrics } = this.#deps;
-    const { addresses } = frontend(pod) ?? {};
-    const address = addresses?.[4] ?? addresses?.[6];
-    if (address === undefined) return this.#forget(pod);
-    const known = this.#pods.get(pod) ?? { problem: UNKNOWN, turnedOff: 0, notBefore: 0, looks: 0 };
-    this.#pods.set(pod, known);
+    const one = frontend(pod);
+    const address = one?.addresses[4] ?? one?.addresses[6];
+    if (one === undefined || address === undefined) return this.#forget(pod);
+    const known = this.#known(one);
     try {
       await this.#keepOff(pod, address, known);
     } catch (error) {
@@ -76,6 +82,15 @@ export class SourceCheck {
       metrics.sourceCheckOff.set({ pod }, Number(known.problem === undefined));
     }
     return this.#next(known);
+  }
+
+  #known({ pod, uid }: Frontend): PodState {
+    const before = this.#pods.get(pod);
+    if (before?.uid === uid) return before;
+    this.#said.over(pod);
+    const known = { uid, problem: UNKNOWN, turnedOff: 0, turnedOffAt: 0, notBefore: 0, looks: 0 };
+    this.#pods.set(pod, known);
+    return known;
   }
 
   #forget(pod: string): void {
@@ -97,9 +112,15 @@ export class SourceCheck {
     const checked = await cilium.sourceCheck(address);
     if (checked === undefined) throw unknownEndpoint(pod, address);
     if (!checked) return this.#isOff(pod, known);
+    if (performance.now() - known.turnedOffAt > QUIET_MS) this.#longAgo(pod, known);
     if (known.turnedOff > 0 && (await cilium.setByAnnotation(address))) return this.#byAnnotation(pod, known);
     known.problem = ON;
     if (performance.now() >= known.notBefore) await this.#turnOff(pod, address, known);
+  }
+
+  #longAgo(pod: string, known: PodState): void {
+    known.turnedOff = 0;
+    this.#saidAgain.over(pod);
   }
 
   async #turnOff(pod: string, address: string, known: PodState): Promise<void> {
@@ -107,22 +128,28 @@ export class SourceCheck {
     const startedAt = performance.now();
     if (!(await cilium.turnSourceCheckOff(address))) throw unknownEndpoint(pod, address);
     const now = performance.now();
+    known.turnedOffAt = now;
     known.notBefore = now + pauseAfter(known.turnedOff);
     known.turnedOff += 1;
     metrics.repairs.inc({ kind: 'source-check' });
     log.info({ pod, ms: Math.round(now - startedAt) }, "Cilium's source check turned off");
     if (known.turnedOff > OFTEN)
-      this.#said.say(pod, 'again', () =>
+      this.#saidAgain.say(pod, 'again', () =>
         log.warn(
           { pod },
           "somebody turns Cilium's source check on again and again, it is turned off after longer and longer pauses",
         ),
       );
-    this.#isOff(pod, known);
+    this.#settle(known);
   }
 
+  /** Found off. (What was only just turned off may be turned on again by annotation.) */
   #isOff(pod: string, known: PodState): void {
-    if (known.problem === ADVICE && this.#said.over(pod)) this.#deps.log.info({ pod }, "Cilium's source check is off");
+    if (this.#said.over(pod)) this.#deps.log.info({ pod }, "Cilium's source check is off");
+    this.#settle(known);
+  }
+
+  #settle(known: PodState): void {
     known.problem = undefined;
     this.#deps.metrics.lastSuccess.setToCurrentTime({ task: 'source-check' });
   }

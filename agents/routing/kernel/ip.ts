@@ -15,8 +15,14 @@ export type Refused = ReadonlyMap<number, string>;
 export async function ask(family: Family, questions: readonly string[]): Promise<(unknown[] | undefined)[]> {
   const { stdout, refused } = await batch([...(family === 6 ? ['-6'] : []), '-j', '-N'], questions);
   const answers = stdout.split('\n').filter((line) => line !== '');
-  return questions.map((_, i) => (refused.has(i) ? undefined : (JSON.parse(answers.shift() ?? '[]') as unknown[])));
+  return questions.map((_, i) => (refused.has(i) ? undefined : readAnswer(answers.shift() ?? '[]')));
 }
+
+/** An encapsulation's own destination has the name of the route's, which would be lost. */
+export const readAnswer = (line: string): unknown[] =>
+  JSON.parse(
+    line.includes('"encap"') ? line.replaceAll(/("encap":[^{}]*?)"dst":/g, '$1"encapDst":') : line,
+  ) as unknown[];
 
 /** Applies every line, also after one that is refused: `route add 10.8.0.0/16 dev …`. */
 export async function change(lines: readonly string[]): Promise<Refused> {

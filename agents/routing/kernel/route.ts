@@ -2,10 +2,11 @@
 import { familyOf, hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 
 /**
- * rtm_protocol of every route that is ours: how they are told from others', also after a restart. Numbers from 128 on are
- * free for use (linux/rtnetlink.h: RTPROT_STATIC and above are not interpreted by the kernel); routing daemons use 186-192.
+ * rtm_protocol of every route that is ours: how they are told from others', also after a restart. The kernel gives no
+ * meaning to numbers above RTPROT_STATIC (linux/rtnetlink.h). Taken by others are 8-18, 42, 80 (Calico), 99, 186-192
+ * (iproute2's rt_protos) and up to 198 (FRR's zebra/rt_netlink.h).
  */
-export const PROTO = 197;
+export const PROTO = 233;
 /** The metric of a route that any other wins over. */
 export const WORST_METRIC = 4_294_967_295;
 

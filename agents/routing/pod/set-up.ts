@@ -27,10 +27,15 @@ export class SetUpFailed extends Error {
 
 /** Throws SetUpFailed. Twice is once. */
 export async function setUpPod({ site, podIP, sysctlFolder }: PodSettings, log: Log): Promise<void> {
-  const mtu = await usableMtu(site, podIP, log);
-  const killSwitch = await setRules(site, mtu, log);
-  await setForwarding(site, sysctlFolder);
-  log.info({ site: site.name, ranges: site.peerCIDRs.length, mtu, killSwitch }, 'pod set up');
+  try {
+    const mtu = await usableMtu(site, podIP, log);
+    const killSwitch = await setRules(site, mtu, log);
+    await setForwarding(site, sysctlFolder);
+    log.info({ site: site.name, ranges: site.peerCIDRs.length, mtu, killSwitch }, 'pod set up');
+  } catch (error) {
+    if (!(error instanceof ExecError)) throw error;
+    throw new SetUpFailed(`${error.message}: the image must have ip and nft`, { cause: error });
+  }
 }
 
 /** The site's mtu, or what the pod's interface carries where that is less. */
@@ -71,17 +76,22 @@ async function setRules(site: Site, mtu: number | null, log: Log): Promise<'nfta
   return 'routes';
 }
 
-/** Undefined where it was taken, else what `nft` said. Throws SetUpFailed where another kernel would not help. */
+/** How the kernel says that it lacks an expression, a family, or nf_tables: EOPNOTSUPP, EPROTONOSUPPORT, EAFNOSUPPORT, ENOENT. */
+const UNSUPPORTED = /not supported|No such file or directory/;
+
+/** Undefined where it was taken, else what `nft` said. Throws SetUpFailed and ExecError where another kernel would not help. */
 async function applyRuleset(text: string): Promise<string | undefined> {
   try {
     await exec('nft', ['-f', '-'], { input: text });
     return undefined;
   } catch (error) {
-    if (!(error instanceof ExecError)) throw error;
+    if (!(error instanceof ExecError) || error.reason === 'missing') throw error;
     if (/Operation not permitted/.test(error.stderr))
       throw new SetUpFailed(`nft: ${MISSING_CAPABILITY}`, { cause: error });
-    if (error.reason !== 'failed') throw new SetUpFailed(error.message, { cause: error });
-    return error.message;
+    if (UNSUPPORTED.test(error.stderr)) return error.message;
+    throw new SetUpFailed(`the kill switch can't be made, so the pod must not forward: ${error.message}`, {
+      cause: error,
+    });
   }
 }
 

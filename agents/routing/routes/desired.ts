@@ -45,19 +45,24 @@ export interface Way {
   readonly text: string;
 }
 
-/** A range and its routes, or why it can have none. */
+/** A range, its routes, and why they don't lead to the site, if so. */
 export interface Wanted {
   readonly cidr: Cidr;
   readonly site: string;
-  readonly way: Way | Refusal;
+  readonly way: Way;
+  readonly refused?: Refusal;
 }
-
-export const isRefusal = (way: Way | Refusal): way is Refusal => 'reason' in way;
 
 export const wayOf = (...hops: readonly Hop[]): Way => ({
   hops,
   text: hops.map((hop) => `${hop.type}${hopText(hop)}`).join('; '),
 });
+
+/**
+ * Lies below every route of ours, and alone where there can be none: when a device goes, and the kernel takes its routes
+ * along, packets end there and don't follow the default route out of the node, in clear.
+ */
+const NOWHERE: Hop = { type: 'unreachable', metric: WORST_METRIC };
 
 /** Every range of every site that concerns this node. */
 export function desiredRoutes({ sites }: Vpn, node: NodeState): Wanted[] {
@@ -65,24 +70,26 @@ export function desiredRoutes({ sites }: Vpn, node: NodeState): Wanted[] {
   for (const site of sites) {
     const frontend = node.frontends.find((one) => one.site === site.name);
     if (frontend === undefined && !node.tunnels) continue;
-    const way = (family: Family): Way | Refusal =>
-      frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
-    const ways = { 4: way(4), 6: way(6) };
-    for (const cidr of site.peerCIDRs) wanted.push({ cidr, site: site.name, way: ways[familyOf(cidr)] });
+    const reach = (family: Family): Reach => {
+      const hop = frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
+      return 'reason' in hop ? { way: wayOf(NOWHERE), refused: hop } : { way: wayOf(hop, NOWHERE) };
+    };
+    const reaches = { 4: reach(4), 6: reach(6) };
+    for (const cidr of site.peerCIDRs) wanted.push({ cidr, site: site.name, ...reaches[familyOf(cidr)] });
   }
   return wanted;
 }
 
-/**
- * To the pod's own interface. Below it lies a route that every other wins over: when the pod and with it the interface
- * goes, packets end there and don't follow the default route out of the node, in clear.
- */
+/** The same for all ranges of a site and family. */
+type Reach = Pick<Wanted, 'way' | 'refused'>;
+
+/** To the pod's own interface. */
 function throughPod(
   site: Site,
   { pod, addresses, routes }: LocalFrontend,
   node: NodeState,
   family: Family,
-): Way | Refusal {
+): Hop | Refusal {
   const via = addresses[family];
   const podRoute = routes[family];
   if (via === undefined || podRoute === undefined)
@@ -93,14 +100,11 @@ function throughPod(
   if ('indirect' in podRoute) return { reason: 'no-endpoint-route', message: podRoute.indirect };
   const { direct } = podRoute;
   const src = node.ciliumHost?.addresses[family];
-  return wayOf(
-    { type: 'unicast', via, device: direct.name, ...(src === undefined ? {} : { src }), ...mtuOf(site, direct) },
-    { type: 'unreachable', metric: WORST_METRIC },
-  );
+  return { type: 'unicast', via, device: direct.name, ...(src === undefined ? {} : { src }), ...mtuOf(site, direct) };
 }
 
 /** The host's own traffic, into Cilium's tunnel; its source must be an address that the VPN's traffic selectors have. */
-function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): Way | Refusal {
+function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): Hop | Refusal {
   const src = ciliumHost?.addresses[family];
   if (ciliumHost === undefined || src === undefined)
     return {
@@ -110,7 +114,7 @@ function throughTunnel(site: Site, { ciliumHost }: NodeState, family: Family): W
           ? "this node has no device cilium_host: Cilium's agent does not run here yet"
           : `cilium_host has no IPv${family} address: turn on IPv${family} in Cilium (enable-ipv${family}), or take the IPv${family} ranges out of the configuration`,
     };
-  return wayOf({ type: 'unicast', device: ciliumHost.name, src, ...mtuOf(site, ciliumHost) });
+  return { type: 'unicast', device: ciliumHost.name, src, ...mtuOf(site, ciliumHost) };
 }
 
 /** Never more than the device carries: the kernel would take it, and lose the packets. */

@@ -1,7 +1,7 @@
 /** What has to change: the kernel's routes against those that should be. Pure. */
 import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 import { PROTO, routeKey, routeText, sameRoute, type Hop, type SeenRoute } from '../kernel/route.ts';
-import { isRefusal, type Refusal, type Wanted } from './desired.ts';
+import type { Refusal, Wanted } from './desired.ts';
 import type { RangeIndex } from '../range-index.ts';
 
 export interface Step {
@@ -14,7 +14,7 @@ export interface Step {
 export interface Plan {
   /** Empty: converged. */
   readonly steps: readonly Step[];
-  /** Ranges that get no route, and why. */
+  /** Ranges that can't be reached, and why. */
   readonly refused: ReadonlyMap<Cidr, Refusal>;
 }
 
@@ -35,9 +35,10 @@ export function planRoutes(index: RangeIndex<Wanted>, seen: Seen, concerned?: Re
 
   const { ours, repeated } = oursAmong(seen.routes, concerned);
   const steps: Step[] = [];
-  for (const { cidr, way } of index.all()) {
-    if (isRefusal(way)) refused.set(cidr, way);
-    else if (!refused.has(cidr)) for (const hop of way.hops) stepTo(cidr, hop, ours, steps);
+  for (const one of index.all()) {
+    if (refused.has(one.cidr)) continue; // somebody else's
+    if (one.refused !== undefined) refused.set(one.cidr, one.refused);
+    for (const hop of one.way.hops) stepTo(one.cidr, hop, ours, steps);
   }
   // What is left nothing wants.
   for (const route of [...repeated, ...ours.values()]) steps.push(deletion(route));

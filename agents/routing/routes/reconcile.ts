@@ -3,14 +3,14 @@ import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import type { Log } from '../../lib/log.ts';
 import { SayOnce } from '../../lib/say-once.ts';
-import { frontendsOf, type Frontends } from '../frontends.ts';
+import { frontendsOf, type Frontend, type Frontends } from '../frontends.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
 import { change, type Refused } from '../kernel/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import { PROTO } from '../kernel/route.ts';
 import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
 import type { Metrics } from '../metrics.ts';
-import { desiredRoutes, isRefusal, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
+import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
 import { planRoutes, type Plan, type Step } from './plan.ts';
 import { RangeIndex } from '../range-index.ts';
 
@@ -31,7 +31,8 @@ interface Deps {
 
 export class Routes {
   readonly #deps: Deps;
-  readonly #said = new SayOnce();
+  readonly #saidRefused = new SayOnce();
+  readonly #saidOdd = new SayOnce();
   #links: Links | undefined;
   #frontends: Frontends = { frontends: [], problems: [] };
   /** Of #frontends. */
@@ -54,8 +55,10 @@ export class Routes {
   /** How many events of what was applied here are still to come, and until when, in milliseconds of `performance.now()`. */
   #echoes = 0;
   #echoesUntil = 0;
-  /** Causes of refusals that are in the log. */
-  #refusedSaid: ReadonlySet<string> = new Set();
+  #anyRefused = false;
+  /** Nothing has happened since the last look that went well. */
+  #settled = false;
+  #checking = false;
   #problem: string | undefined = 'the routes have not been looked at yet';
 
   constructor(deps: Deps) {
@@ -77,11 +80,13 @@ export class Routes {
   /** The kernel, the pods or Cilium's configuration may be other than they were. */
   recheck(): void {
     this.#dirty = 'all';
+    this.#settled = false;
   }
 
   /** Only the configuration changed: ranges that stay as they were are not looked at. */
   configChanged(): void {
     this.#configChanged = true;
+    this.#settled = false;
   }
 
   /** True where the event concerns something that is kept here. */
@@ -89,6 +94,7 @@ export class Routes {
     const concerned = this.#concerns(event);
     if (concerned.length === 0) return false;
     this.#eventAt ??= performance.now();
+    this.#settled = false;
     if (concerned === 'all' || this.#dirty === 'all') this.#dirty = 'all';
     else for (const cidr of concerned) this.#dirty.add(cidr);
     return true;
@@ -118,6 +124,8 @@ export class Routes {
     if (known.config === undefined || known.pods === undefined || known.tunnels === undefined) return;
     const eventAt = this.#eventAt;
     this.#eventAt = undefined;
+    this.#settled = true;
+    this.#checking = true;
     try {
       const steps = await this.#check(known.config, known.pods, known.tunnels);
       const seconds = (performance.now() - (eventAt ?? 0)) / 1000;
@@ -125,9 +133,11 @@ export class Routes {
       this.#problem = undefined;
     } catch (error) {
       this.#dirty = 'all';
+      this.#settled = false;
       this.#problem = error instanceof Error ? error.message : String(error);
       throw error;
     } finally {
+      this.#checking = false;
       this.#count();
     }
   }
@@ -182,8 +192,8 @@ export class Routes {
   /** Ranges whose routes should be others than they were given, and those that are wanted no more. */
   #changedRanges(): Cidr[] {
     const changed: Cidr[] = [];
-    for (const { cidr, way } of this.#wanted)
-      if (isRefusal(way) || this.#ranges.get(cidr) !== way.text) changed.push(cidr);
+    for (const { cidr, way, refused } of this.#wanted)
+      if (refused !== undefined || this.#ranges.get(cidr) !== way.text) changed.push(cidr);
     for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) changed.push(cidr);
     return changed;
   }
@@ -216,15 +226,14 @@ export class Routes {
 
   #remember(concerned: readonly Wanted[], refused: ReadonlyMap<Cidr, Refusal>): void {
     for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) this.#ranges.delete(cidr);
-    for (const { cidr, way } of concerned)
-      this.#ranges.set(cidr, refused.get(cidr) ?? (isRefusal(way) ? way : way.text));
+    for (const { cidr, way } of concerned) this.#ranges.set(cidr, refused.get(cidr) ?? way.text);
   }
 
   /** A step is a repair where the range was last given just these routes, or is none that was ever wanted. */
   #countRepair(kind: Step['do'], cidr: Cidr): void {
     const before = this.#ranges.get(cidr);
     const way = this.#index.get(cidr)?.way;
-    const undone = way !== undefined && !isRefusal(way) && way.text === before;
+    const undone = way !== undefined && way.text === before;
     if (undone || (way === undefined && before === undefined)) this.#deps.metrics.repairs.inc({ kind: REPAIRS[kind] });
   }
 
@@ -252,32 +261,35 @@ export class Routes {
       else cause.ranges += 1;
     }
     for (const [problem, one] of causes)
-      this.#said.say(problem, `${one.cidr} ${one.ranges}`, () =>
+      this.#saidRefused.say(problem, `${one.cidr} ${one.ranges}`, () =>
         log.error({ ...one, problem }, 'no route to this range'),
       );
-    for (const problem of this.#refusedSaid) if (!causes.has(problem)) this.#said.over(problem);
-    if (this.#refusedSaid.size > 0 && causes.size === 0) log.info({}, 'every range has its route');
-    this.#refusedSaid = new Set(causes.keys());
+    this.#saidRefused.retain(new Set(causes.keys()));
+    if (this.#anyRefused && causes.size === 0) log.info({}, 'every range has its route');
+    this.#anyRefused = causes.size > 0;
   }
 
   #sayOdd(config: Vpn, node: NodeState): void {
     const { log } = this.#deps;
-    for (const one of this.#frontends.problems)
-      this.#said.say(`pod ${one.pod}`, one.problem, () => log.error(one, 'this pod is no frontend'));
-    for (const one of tooLargeMtus(config, node))
-      this.#said.say(`mtu ${one.site}`, JSON.stringify(one), () =>
+    const pods = this.#frontends.problems;
+    const mtus = tooLargeMtus(config, node);
+    for (const one of pods)
+      this.#saidOdd.say(`pod ${one.pod}`, one.problem, () => log.error(one, 'this pod is no frontend'));
+    for (const one of mtus)
+      this.#saidOdd.say(`mtu ${one.site}`, JSON.stringify(one), () =>
         log.warn(one, "mtu is larger than the interface's, which is used instead: lower mtu in the configuration"),
       );
+    this.#saidOdd.retain(new Set([...pods.map(({ pod }) => `pod ${pod}`), ...mtus.map(({ site }) => `mtu ${site}`)]));
   }
 
-  /** The ranges of one site that have no route, with the reason; undefined while the site has not been looked at. */
-  refusedOf(site: string): ReadonlyMap<Cidr, Refusal> | undefined {
-    const ours = this.#wanted.filter((one) => one.site === site);
-    if (ours.length === 0 || ours.some(({ cidr }) => !this.#ranges.has(cidr))) return undefined;
+  /** The frontend's ranges that have no route, with the reason; undefined while its routes are still to be made. */
+  refusedOf({ pod, uid, site }: Frontend): ReadonlyMap<Cidr, Refusal> | undefined {
+    const planned = this.#frontends.frontends.some((one) => one.pod === pod && one.uid === uid);
+    if (!planned || !this.#settled || this.#checking) return undefined;
     const refused = new Map<Cidr, Refusal>();
-    for (const { cidr } of ours) {
-      const refusal = this.#ranges.get(cidr);
-      if (typeof refusal === 'object') refused.set(cidr, refusal);
+    for (const one of this.#wanted) {
+      const state = one.site === site ? this.#ranges.get(one.cidr) : undefined;
+      if (typeof state === 'object') refused.set(one.cidr, state);
     }
     return refused;
   }
