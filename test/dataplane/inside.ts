@@ -4,16 +4,18 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { joinSockets } from './join-sockets.ts';
 
 const say = (message: unknown) => process.stdout.write(`${JSON.stringify(message)}\n`);
 const onEndOfInput = (run: () => void) => process.stdin.on('end', run).resume();
 
-export type ProgramName = 'tcp-server' | 'tcp-client' | 'udp-echo' | 'udp-probe' | 'relay';
+export type ProgramName = 'tcp-server' | 'tcp-client' | 'udp-echo' | 'udp-probe' | 'http-server' | 'relay';
 
 export interface Tally {
   bytes: number;
@@ -121,6 +123,24 @@ function report(sentAt: readonly number[], received: ReadonlySet<number>): FlowR
   return { sent: sentAt.length, received: received.size, longestGapMs: Math.round(longestGapMs), lost };
 }
 
+export interface HttpRequest {
+  method: string;
+  path: string;
+  body: string;
+}
+
+/** Answers with these statuses, one request each, and with the last one from then on. First {}, then each HttpRequest. */
+function httpServer(port: string, ...statuses: string[]): void {
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
+    const status = (statuses.length > 1 ? statuses.shift() : statuses[0]) ?? '200';
+    const body = await text(request);
+    say({ method: request.method ?? '', path: request.url ?? '', body } satisfies HttpRequest);
+    response.writeHead(Number(status)).end();
+  };
+  const server = createHttpServer((request, response) => void answer(request, response));
+  server.listen(Number(port), () => say({}));
+}
+
 /**
  * Hands connections to 127.0.0.1:PORT on to a unix socket. Lines of stdin: `cut` breaks those that are there and refuses new
  * ones, `restore` takes new ones again; both are answered with {}.
@@ -157,6 +177,7 @@ const PROGRAMS: Record<string, Program> = {
   'tcp-client': tcpClient,
   'udp-echo': udpEcho,
   'udp-probe': udpProbe,
+  'http-server': httpServer,
   relay,
 } satisfies Record<ProgramName, unknown>;
 

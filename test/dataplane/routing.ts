@@ -25,7 +25,7 @@ export const POD = {
   hostIP: '192.0.2.10',
 };
 /** Our routes' protocol. */
-export const PROTO = 197;
+export const PROTO = 233;
 /** That the manifests name. */
 const PORT = 9810;
 
@@ -226,8 +226,8 @@ export async function startProcess(
   const log: LogRecord[] = [];
   createInterface(child.stdout).on('line', (line) => log.push(JSON.parse(line) as LogRecord));
   const get = async (path: string): Promise<{ status: number; text: string }> => {
-    const port = log.find(({ msg }) => msg === 'started')?.port ?? PORT;
-    const url = `http://127.0.0.1:${String(port)}${path}`;
+    const port = Number(log.find(({ msg }) => msg === 'started')?.port ?? PORT);
+    const url = `http://127.0.0.1:${port}${path}`;
     const text = await netns.exec('curl', '-s', '-w', '\n%{http_code}', url);
     const end = text.lastIndexOf('\n');
     return { status: Number(text.slice(end + 1)), text: text.slice(0, end) };
