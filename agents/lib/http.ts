@@ -35,8 +35,9 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
   for (const [name, route] of Object.entries(routes)) all[name] = async (...request) => route(...request);
 
   const server = createServer({ connectionsCheckingInterval: 1_000 }, (request, response) => {
-    const { pathname, searchParams } = new URL(`http://agent${request.url ?? '/'}`);
-    const name = `${request.method} ${pathname}`;
+    const { url = '' } = request; // anything at all: not for new URL, which throws
+    const end = url.includes('?') ? url.indexOf('?') : url.length;
+    const name = `${request.method} ${url.slice(0, end)}`;
     const answer = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(status, { 'content-type': type }).end(text);
     };
@@ -53,7 +54,7 @@ export async function serve({ port, registry, unready, routes = {} }: Options): 
       else chunks.push(chunk);
     });
     request.on('end', () => {
-      route(Buffer.concat(chunks).toString('utf8'), searchParams).then(
+      route(Buffer.concat(chunks).toString('utf8'), new URLSearchParams(url.slice(end))).then(
         ({ status, text, type }) => answer(status, text, type),
         () => answer(500, 'internal error\n'),
       );

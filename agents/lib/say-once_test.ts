@@ -18,3 +18,13 @@ test('the same of another key', says, ['a x', 'b x', 'a x', 'b x'], ['a x', 'b x
 test('over: true once, and said again if it comes back', says, ['a x', 'a', 'a', 'a x'], ['a x', true, false, 'a x']);
 test('over without a word before', says, ['a'], [false]);
 test('over of another key', says, ['a x', 'b', 'a x', 'a'], ['a x', false, true]);
+
+test('all but some are over', (tt) => {
+  const once = new SayOnce();
+  for (const key of ['a', 'b', 'c']) once.say(key, 'x', () => undefined);
+  once.retain(new Set(['b', 'd']));
+  tt.deepEqual(
+    ['a', 'b', 'c', 'd'].map((key) => once.over(key)),
+    [false, true, false, false],
+  );
+});

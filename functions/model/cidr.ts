@@ -87,15 +87,11 @@ export function prefixLength(cidr: Cidr): number {
   return Number(cidr.slice(cidr.indexOf('/') + 1));
 }
 
-/** Each prefix is compared with many others; its bytes are computed once. */
+/** Of every prefix that was decoded: it is compared with many others, and may be decoded again. */
 const ranges = new Map<Cidr, Range>();
 
 function rangeOf(cidr: Cidr): Range {
-  const known = ranges.get(cidr);
-  if (known !== undefined) return known;
-  const range = rangeFrom(bytesOf(cidr), prefixLength(cidr));
-  ranges.set(cidr, range);
-  return range;
+  return ranges.get(cidr) ?? rangeFrom(bytesOf(cidr), prefixLength(cidr));
 }
 
 const bytesOf = (cidr: Cidr): number[] => {

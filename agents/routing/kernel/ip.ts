@@ -40,7 +40,8 @@ async function batch(
   } catch (error) {
     if (!(error instanceof ExecError) || error.reason !== 'failed') throw error;
     const refused = readRefused(error.stderr);
-    if (refused.size === 0) throw error;
+    // After a line that it can't even read it does not go on.
+    if (!/Command failed -:\d+\s*$/.test(error.stderr)) throw error;
     return { stdout: error.stdout, refused };
   }
 }

@@ -75,6 +75,11 @@ const deletion = ({ dst, metric, type }: SeenRoute): Step => ({
 /** Ranges that somebody else's route, or an address of this node, is in. */
 function conflicts(index: RangeIndex<Wanted>, { routes, addresses }: Seen): Map<Cidr, Refusal> {
   const found = new Map<Cidr, Refusal>();
+  for (const route of routes) {
+    if (route.proto === PROTO) continue;
+    for (const { cidr } of index.around(route.dst))
+      found.set(cidr, { reason: 'foreign-route', message: foreign(cidr, route) });
+  }
   for (const address of addresses) {
     const host = hostCidr(address);
     for (const { cidr } of host === undefined ? [] : index.around(host))
@@ -82,11 +87,6 @@ function conflicts(index: RangeIndex<Wanted>, { routes, addresses }: Seen): Map<
         reason: 'node-address',
         message: `${address}, an address of this node, is in the range: it is no on-prem range, correct peerCIDRs`,
       });
-  }
-  for (const route of routes) {
-    if (route.proto === PROTO) continue;
-    for (const { cidr } of index.around(route.dst))
-      found.set(cidr, { reason: 'foreign-route', message: foreign(cidr, route) });
   }
   return found;
 }

@@ -218,7 +218,9 @@ export class Routes {
     this.#echoes = (overdue ? 0 : this.#echoes) + steps.filter(({ do: kind }) => kind !== 'delete').length;
     this.#echoesUntil = Infinity;
     try {
-      return await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+      const failed = await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+      for (const i of failed.keys()) if (steps[i]?.do !== 'delete') this.#echoes = Math.max(0, this.#echoes - 1);
+      return failed;
     } finally {
       this.#echoesUntil = performance.now() + ECHO_MS;
     }
