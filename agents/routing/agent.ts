@@ -77,7 +77,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
   const frontends = (): readonly Frontend[] =>
     config.vpn === undefined ? [] : frontendsOf(pods.all(), config.vpn).frontends;
   const cilium = new CiliumApi(ciliumFolder);
-  const routes = new Routes({
+  const routes: Routes = new Routes({
     log,
     metrics,
     vpn,
@@ -86,6 +86,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
       const data = ciliumConfig.get(CILIUM_CONFIG)?.data;
       return ciliumConfig.synced ? tunnels({ value: (key) => data?.[key] ?? '' }) : undefined;
     },
+    quietly: (change) => kernel.quietly(change),
   });
   const sourceCheck = new SourceCheck({
     log,
@@ -125,7 +126,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     lostQueue.add('');
   };
 
-  const kernel = new KernelWatch({
+  const kernel: KernelWatch = new KernelWatch({
     log,
     onEvent: (event) => {
       if (routes.event(event)) routesQueue.add('');

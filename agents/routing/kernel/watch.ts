@@ -23,6 +23,9 @@ interface Options {
 export class KernelWatch {
   readonly #options: Options;
   #problem: string | undefined;
+  /** Ends what watches now. */
+  #round = new AbortController();
+  #pause: Promise<void> | undefined;
 
   constructor(options: Options) {
     this.#options = options;
@@ -36,17 +39,48 @@ export class KernelWatch {
   /** Until `signal` is aborted. */
   async run(signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted;) {
+      await this.#pause;
       const startedAt = performance.now();
-      const timers = READY_MS.map((ms) => setTimeout(() => this.#ready(), ms));
-      try {
-        await follow('ip', MONITOR_ARGS, (line, stream) => this.#line(line, stream), signal);
-      } catch (error) {
-        if (!(error instanceof ExecError)) throw error;
-        this.#failed(error.message);
-      }
-      for (const timer of timers) clearTimeout(timer);
+      if (await this.#follow(signal)) continue;
       failures = performance.now() - startedAt > LONG_MS ? 1 : failures + 1;
       await wait(backoffMs(failures, BACKOFF), signal);
+    }
+  }
+
+  /**
+   * Nobody watches while `run` changes thousands of routes, since each of them would be told: that takes half as long
+   * again. What else happened meanwhile is found by the look afterwards.
+   */
+  async quietly<T>(run: () => Promise<T>): Promise<T> {
+    let resume = (): void => undefined;
+    this.#pause = new Promise((resolve) => {
+      resume = resolve;
+    });
+    this.#round.abort();
+    try {
+      return await run();
+    } finally {
+      resume();
+    }
+  }
+
+  /** True where it ended because it should. */
+  async #follow(signal: AbortSignal): Promise<boolean> {
+    const round = new AbortController();
+    this.#round = round;
+    const end = (): void => round.abort();
+    signal.addEventListener('abort', end, { once: true });
+    const timers = READY_MS.map((ms) => setTimeout(() => this.#ready(), ms));
+    try {
+      await follow('ip', MONITOR_ARGS, (line, stream) => this.#line(line, stream), round.signal);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ExecError)) throw error;
+      this.#failed(error.message);
+      return false;
+    } finally {
+      for (const timer of timers) clearTimeout(timer);
+      signal.removeEventListener('abort', end);
     }
   }
 

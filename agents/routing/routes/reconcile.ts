@@ -7,6 +7,7 @@ import { frontendsOf, type Frontend, type Frontends } from '../frontends.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
 import { change, type Refused } from '../kernel/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
+import type { KernelWatch } from '../kernel/watch.ts';
 import { PROTO } from '../kernel/route.ts';
 import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
 import type { Metrics } from '../metrics.ts';
@@ -16,6 +17,8 @@ import { RangeIndex } from '../range-index.ts';
 
 /** The events of what was applied here come until so long afterwards, in milliseconds. */
 const ECHO_MS = 2_000;
+/** More changes than this are made while nobody watches the kernel. */
+const MANY_STEPS = 500;
 /** Changes of more ranges than this are looked at all together. */
 const MANY = 64;
 
@@ -27,6 +30,8 @@ interface Deps {
   readonly pods: () => readonly Pod[] | undefined;
   /** Whether Cilium tunnels between nodes; undefined while that is not known. */
   readonly tunnels: () => boolean | undefined;
+  /** Runs something while nobody watches the kernel. */
+  readonly quietly: KernelWatch['quietly'];
 }
 
 export class Routes {
@@ -212,13 +217,18 @@ export class Routes {
     return steps.length;
   }
 
-  async #change(steps: readonly Step[]): Promise<Refused> {
+  #change(steps: readonly Step[]): Promise<Refused> {
+    const lines = steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`);
+    return steps.length > MANY_STEPS ? this.#deps.quietly(() => change(lines)) : this.#changeHeard(steps, lines);
+  }
+
+  async #changeHeard(steps: readonly Step[], lines: readonly string[]): Promise<Refused> {
     if (steps.length === 0) return new Map();
     const overdue = performance.now() > this.#echoesUntil;
     this.#echoes = (overdue ? 0 : this.#echoes) + steps.filter(({ do: kind }) => kind !== 'delete').length;
     this.#echoesUntil = Infinity;
     try {
-      const failed = await change(steps.map(({ do: kind, route }) => `route ${kind} ${route} proto ${PROTO}`));
+      const failed = await change(lines);
       for (const i of failed.keys()) if (steps[i]?.do !== 'delete') this.#echoes = Math.max(0, this.#echoes - 1);
       return failed;
     } finally {
