@@ -393,7 +393,7 @@ test.serial('many ranges are asked for at once; endpoint-sync is told when it co
   for (const cidr of cidrs.slice(2)) cilium.ipcache.set(cidr, STEERED);
   cilium.ipcache.set('172.16.0.0/24', OF_POLICY).set('172.16.39.128/25', OF_POLICY).set('10.0.0.0/8', OF_POLICY);
   const b = await site.start('nodeB');
-  await untilLogged(b, LOST, undefined, CONFIRM_MS);
+  await until(() => logged(b, LOST) === 3, 'the lost ranges', CONFIRM_MS);
   t.deepEqual(
     b.log.filter(({ msg }) => msg === LOST).map(({ cidr, kind }) => `${String(cidr)} ${String(kind)}`),
     ['172.16.0.0/24 policy', '172.16.1.0/24 missing', '172.16.39.0/24 inside'],
