@@ -1,11 +1,12 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
-import { createRegistry } from '../lib/metrics.ts';
+import { createRegistry, registerConfigValid } from '../lib/metrics.ts';
 
 const PREFIX = 'constellation_vpn_endpoint_sync';
 
 /** Label `object`: CiliumEndpoint, ip-masq-agent, cilium-config or lost-ranges. `configValid` is asked at each scrape. */
 export function createMetrics(configValid: () => boolean) {
   const registry = createRegistry();
+  registerConfigValid(registry, configValid);
   const registers = [registry];
   const labelNames = ['object'] as const;
   return {
@@ -45,14 +46,6 @@ export function createMetrics(configValid: () => boolean) {
       help: 'From the event that showed an overwritten CiliumEndpoint to the patch that restored it, in seconds.',
       buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30],
       registers,
-    }),
-    configValid: new Gauge({
-      name: 'constellation_vpn_config_valid',
-      help: '1: the configuration as it is now is in force. 0: it is refused, and the last good one, if any, stays.',
-      registers,
-      collect() {
-        this.set(Number(configValid()));
-      },
     }),
     ciliumConfigOk: new Gauge({
       name: 'constellation_vpn_cilium_config_ok',

@@ -1,6 +1,18 @@
 /** What every agent measures. Names follow Prometheus' conventions (prometheus.io/docs/practices/naming). */
 import { Counter, Gauge, Registry } from 'prom-client';
 
+/** `configValid` is asked at each scrape. */
+export function registerConfigValid(registry: Registry, configValid: () => boolean): void {
+  new Gauge({
+    name: 'constellation_vpn_config_valid',
+    help: '1: the configuration as it is now is in force. 0: it is refused, and the last good one, if any, stays.',
+    registers: [registry],
+    collect() {
+      this.set(Number(configValid()));
+    },
+  });
+}
+
 /**
  * A registry with the process's own figures. prom-client's default set is left out: its event loop gauge wakes the
  * process up a hundred times a second.

@@ -1,11 +1,12 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
-import { createRegistry } from '../lib/metrics.ts';
+import { createRegistry, registerConfigValid } from '../lib/metrics.ts';
 
 const PREFIX = 'constellation_vpn_routing';
 
 /** `configValid` is asked at each scrape. */
 export function createMetrics(configValid: () => boolean) {
   const registry = createRegistry();
+  registerConfigValid(registry, configValid);
   const registers = [registry];
   return {
     registry,
@@ -65,14 +66,6 @@ export function createMetrics(configValid: () => boolean) {
       help: 'When a task last found or made everything right, in seconds since 1970.',
       labelNames: ['task'] as const,
       registers,
-    }),
-    configValid: new Gauge({
-      name: 'constellation_vpn_config_valid',
-      help: '1: the configuration as it is now is in force. 0: it is refused, and the last good one, if any, stays.',
-      registers,
-      collect() {
-        this.set(Number(configValid()));
-      },
     }),
   };
 }

@@ -226,6 +226,18 @@ test.serial('a kernel without nftables: said, and all but the clamp works', asyn
   t.is((await ping(site.world.client, ONPREM[4])).received, 3);
 });
 
+test.serial('an nft that is killed is no lesser kernel: nothing is forwarded', async (t) => {
+  const site = await createSite(t, fixture);
+  const folder = join(site.world.folder, 'killed');
+  await mkdir(folder);
+  await writeFile(join(folder, 'nft'), '#!/bin/sh\nkill -9 $$\n');
+  await chmod(join(folder, 'nft'), 0o755);
+  const run = await initWith(site, { PATH: `${folder}:/usr/sbin:/usr/bin:/sbin:/bin` });
+  t.is(run.exitCode, 1);
+  t.regex(problems(run), /the kill switch can't be made, so the pod must not forward: nft: ended with SIGKILL/);
+  t.is(await forwarding(site.world.frontend), '0\n0');
+});
+
 const refused = test.macro(
   async (t, prepare: (site: Site) => Promise<void>, args: readonly string[], problem: RegExp) => {
     const site = await createSite(t, fixture);

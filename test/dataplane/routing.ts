@@ -2,7 +2,7 @@
  * The agent `routing` on the nodes of a world, with the user and capabilities of the rendered manifests, the rendered
  * ServiceAccount at a real API server, and a stand-in for Cilium's API on each node.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext, TestFn } from 'ava';
@@ -270,5 +270,3 @@ export async function ourRoutes(netns: Netns): Promise<string[]> {
     (await netns.exec('ip', family, 'route', 'show', 'table', 'main', 'proto', String(PROTO))).split('\n');
   return [...(await list('-4')), ...(await list('-6'))].map((line) => line.trim()).filter((line) => line !== '');
 }
-
-export const readText = (file: string): Promise<string> => readFile(file, 'utf8');
