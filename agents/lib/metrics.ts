@@ -3,14 +3,15 @@ import { Counter, Gauge, Registry } from 'prom-client';
 
 /** `configValid` is asked at each scrape. */
 export function registerConfigValid(registry: Registry, configValid: () => boolean): void {
-  new Gauge({
+  const gauge = new Gauge({
     name: 'constellation_vpn_config_valid',
     help: '1: the configuration as it is now is in force. 0: it is refused, and the last good one, if any, stays.',
-    registers: [registry],
+    registers: [],
     collect() {
       this.set(Number(configValid()));
     },
   });
+  registry.registerMetric(gauge);
 }
 
 /**
