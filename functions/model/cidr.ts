@@ -16,6 +16,8 @@ interface Range {
   readonly family: Family;
   readonly first: string;
   readonly last: string;
+  /** IPv4 first, then by address, a wider prefix before those inside it. */
+  readonly sortKey: string;
 }
 
 /** Strict: no zone, no shorthand (`10.8/16`), no octal. */
@@ -101,25 +103,22 @@ const bytesOf = (cidr: Cidr): number[] => {
 };
 
 /** `network`: the first address. */
-const rangeFrom = (network: readonly number[], prefix: number): Range => ({
-  family: network.length === 4 ? 4 : 6,
-  first: hex(network),
-  last: hex(network.map((byte, i) => byte | (~byteMask(prefix, i) & 0xff))),
-});
+function rangeFrom(network: readonly number[], prefix: number): Range {
+  const family = network.length === 4 ? 4 : 6;
+  const first = hex(network);
+  const last = hex(network.map((byte, i) => byte | (~byteMask(prefix, i) & 0xff)));
+  return { family, first, last, sortKey: `${family}${first}${String(prefix).padStart(3, '0')}` };
+}
 
 const hex = (bytes: readonly number[]): string => Buffer.from(bytes).toString('hex');
 
-const sortKey = (cidr: Cidr): string => {
-  const { family, first } = rangeOf(cidr);
-  return `${family}${first}${String(prefixLength(cidr)).padStart(3, '0')}`;
-};
-
 /** Sorted, IPv4 first, then by address, a wider prefix before those inside it; no repeats. */
 export function sortCidrs(cidrs: readonly Cidr[]): Cidr[] {
-  return [...new Set(cidrs)]
-    .map((cidr) => ({ cidr, key: sortKey(cidr) }))
-    .sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)))
-    .map(({ cidr }) => cidr);
+  const keyed = cidrs.map((cidr) => ({ cidr, key: rangeOf(cidr).sortKey }));
+  // What the functions wrote is sorted already.
+  if (keyed.every(({ key }, i) => i === 0 || (keyed[i - 1]?.key ?? key) < key)) return [...cidrs];
+  const sorted = keyed.sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key))).map(({ cidr }) => cidr);
+  return [...new Set(sorted)];
 }
 
 /** The prefix of `length` bits that `cidr` is in; `length` must not be greater than the prefix's own. */
@@ -152,8 +151,8 @@ export function containsCidr(outer: Cidr, inner: Cidr): boolean {
  */
 export function overlaps<T extends { readonly cidr: Cidr }>(entries: readonly T[]): { inner: T; outer: T }[] {
   const sorted = entries
-    .map((entry) => ({ entry, key: sortKey(entry.cidr), range: rangeOf(entry.cidr) }))
-    .sort((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
+    .map((entry) => ({ entry, range: rangeOf(entry.cidr) }))
+    .sort(({ range: a }, { range: b }) => (a.sortKey < b.sortKey ? -1 : Number(a.sortKey > b.sortKey)));
   const found: { inner: T; outer: T }[] = [];
   const open: typeof sorted = [];
   for (const current of sorted) {

@@ -125,13 +125,16 @@ export function list<A>(item: Codec<A>, minItems = 0): Codec<A[]> {
     const errors: t.Errors = [];
     const values: A[] = [];
     u.forEach((v, i) => {
-      const result = item.validate(v, t.appendContext(c, `[${i}]`, item, v));
-      if (E.isLeft(result)) errors.push(...result.left);
-      else values.push(result.right);
+      const result = item.validate(v, c);
+      if (E.isRight(result)) values.push(result.right);
+      // Only what fails needs to know its place; there may be thousands of entries.
+      else errors.push(...leftOf(item.validate(v, t.appendContext(c, `[${i}]`, item, v))));
     });
     return errors.length > 0 ? t.failures(errors) : t.success(values);
   });
 }
+
+const leftOf = (result: t.Validation<unknown>): t.Errors => (E.isLeft(result) ? result.left : []);
 
 /** A list, or one item in place of a list of one. Canonical: the list. */
 export function oneOrMany<A>(many: Codec<A[]>, one: Codec<A>): Codec<A[]> {

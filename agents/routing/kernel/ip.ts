@@ -1,5 +1,4 @@
 /** The one door to `ip`: questions and changes, any number of them in one process. */
-import type { Family } from '../../../functions/model/cidr.ts';
 import { exec, ExecError } from '../../lib/exec.ts';
 
 /** A batch of 10,000 routes takes about 0.2 s. */
@@ -9,11 +8,11 @@ const TIMEOUT_MS = 20_000;
 export type Refused = ReadonlyMap<number, string>;
 
 /**
- * One list of objects for each question, such as `route show table main`; undefined where it was refused, as `route get` is
+ * One list of objects for each question, such as `route show table all`; undefined where it was refused, as `route get` is
  * for what is unreachable. Numbers instead of names: they don't depend on the files of /etc/iproute2.
  */
-export async function ask(family: Family, questions: readonly string[]): Promise<(unknown[] | undefined)[]> {
-  const { stdout, refused } = await batch([...(family === 6 ? ['-6'] : []), '-j', '-N'], questions);
+export async function ask(questions: readonly string[]): Promise<(unknown[] | undefined)[]> {
+  const { stdout, refused } = await batch(['-j', '-N'], questions);
   const answers = stdout.split('\n').filter((line) => line !== '');
   return questions.map((_, i) => (refused.has(i) ? undefined : readAnswer(answers.shift() ?? '[]')));
 }

@@ -76,6 +76,8 @@ export function sameRoute(seen: SeenRoute, hop: Hop): boolean {
 interface RouteJson {
   readonly type?: string;
   readonly dst: string;
+  /** Of any table but the main one. */
+  readonly table?: string;
   readonly gateway?: string;
   readonly dev?: string;
   readonly protocol?: string;
@@ -84,10 +86,13 @@ interface RouteJson {
   readonly metrics?: readonly { readonly mtu?: number }[];
 }
 
-/** `default` has no place here: it is in no range, and a range that holds everything is refused for what is inside it. */
+/**
+ * Those of the main table. `default` has no place here: it is in no range, and a range that holds everything is refused for
+ * what is inside it.
+ */
 export function readRoutes(objects: readonly unknown[]): SeenRoute[] {
   return (objects as readonly RouteJson[]).flatMap((route) => {
-    const dst = readPrefix(route.dst);
+    const dst = route.table === undefined ? readPrefix(route.dst) : undefined;
     return dst === undefined ? [] : [readRoute(dst, route)];
   });
 }

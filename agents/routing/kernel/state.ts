@@ -1,5 +1,5 @@
 /** Reads the node: devices, addresses, the routes to the frontends' pods, the main table. */
-import { familyOf, type Cidr, type Family } from '../../../functions/model/cidr.ts';
+import type { Cidr, Family } from '../../../functions/model/cidr.ts';
 import type { Frontend } from '../frontends.ts';
 import type { NodeState, PodRoute } from '../routes/desired.ts';
 import type { Seen } from '../routes/plan.ts';
@@ -26,67 +26,49 @@ interface RouteGetJson {
 /** The node without what its configuration says. */
 export type Links = Omit<NodeState, 'tunnels'>;
 
+/** Of both families: asked for the main table alone, `ip` answers for IPv4. */
+const ALL_ROUTES = 'route show table all';
+
 /** Everything. `frontends`: those on this node. */
 export async function readNode(frontends: readonly Frontend[]): Promise<{ links: Links; seen: Seen }> {
-  const [v4, v6] = await Promise.all([readFamily(4, frontends, ['addr show']), readFamily(6, frontends, [])]);
-  const links = (v4.extra[0] ?? []) as readonly LinkJson[];
+  const targets = frontends.flatMap(({ pod, addresses }) =>
+    FAMILIES.flatMap((family) => {
+      const address = addresses[family];
+      return address === undefined ? [] : [{ pod, family, address }];
+    }),
+  );
+  const gets = targets.map(({ address }) => `route get ${address}`);
+  const [routes, addresses, ...answers] = await ask([ALL_ROUTES, 'addr show', ...gets]);
+  const links = (addresses ?? []) as readonly LinkJson[];
   const mtus = new Map(links.map(({ ifname, mtu }) => [ifname, mtu]));
-  const routesTo = ({ pod }: Frontend, family: Family, { gets }: FamilyState) => {
-    const get = gets.get(pod);
-    return get === undefined ? {} : { [family]: podRoute(pod, get, mtus) };
-  };
+  const routesTo = (name: string) =>
+    Object.fromEntries(
+      targets.flatMap(({ pod, family }, i) => {
+        const [get = {}] = (answers[i] ?? []) as readonly RouteGetJson[];
+        return pod === name ? [[family, podRoute(pod, get, mtus)]] : [];
+      }),
+    );
   return {
     links: {
       ciliumHost: ciliumHostOf(links),
-      frontends: frontends.map((one) => ({ ...one, routes: { ...routesTo(one, 4, v4), ...routesTo(one, 6, v6) } })),
+      frontends: frontends.map((one) => ({ ...one, routes: routesTo(one.pod) })),
     },
-    seen: { routes: [...v4.routes, ...v6.routes], addresses: links.flatMap(globalAddresses).map(({ local }) => local) },
-  };
-}
-
-interface FamilyState {
-  readonly routes: readonly SeenRoute[];
-  /** How each pod that has an address of the family is reached. */
-  readonly gets: ReadonlyMap<string, RouteGetJson>;
-  /** Answers to the extra questions. */
-  readonly extra: readonly (unknown[] | undefined)[];
-}
-
-async function readFamily(
-  family: Family,
-  frontends: readonly Frontend[],
-  extra: readonly string[],
-): Promise<FamilyState> {
-  const pods = frontends.filter(({ addresses }) => addresses[family] !== undefined);
-  const gets = pods.map(({ addresses }) => `route get ${addresses[family]}`);
-  const [routes, ...rest] = await ask(family, ['route show table main', ...gets, ...extra]);
-  return {
-    routes: readRoutes(routes ?? []),
-    gets: new Map(pods.map(({ pod }, i) => [pod, (rest[i]?.[0] ?? {}) as RouteGetJson])),
-    extra: rest.slice(gets.length),
+    seen: { routes: readRoutes(routes ?? []), addresses: links.flatMap(globalAddresses).map(({ local }) => local) },
   };
 }
 
 /** The main table of both families. (Asked for one protocol alone, `ip` would leave the protocol out.) */
 export async function readMainTable(): Promise<SeenRoute[]> {
-  const tables = await Promise.all(FAMILIES.map((family) => ask(family, ['route show table main'])));
-  return readRoutes(tables.flatMap(([routes]) => routes ?? []));
+  const [routes] = await ask([ALL_ROUTES]);
+  return readRoutes(routes ?? []);
 }
 
 /** The main table's routes to these ranges and inside them. */
 export async function readRanges(cidrs: readonly Cidr[]): Promise<SeenRoute[]> {
-  const perFamily = await Promise.all(
-    FAMILIES.map(async (family) => {
-      const questions = cidrs
-        .filter((cidr) => familyOf(cidr) === family)
-        .map((cidr) => `route show table main root ${cidr}`);
-      return questions.length === 0 ? [] : ask(family, questions);
-    }),
-  );
+  const answers = await ask(cidrs.map((cidr) => `${ALL_ROUTES} root ${cidr}`));
   // A range inside another one is in both answers.
   const unique = new Map<string, SeenRoute>();
-  for (const answer of perFamily.flat())
-    for (const route of readRoutes(answer ?? [])) unique.set(JSON.stringify(route), route);
+  for (const answer of answers) for (const route of readRoutes(answer ?? [])) unique.set(JSON.stringify(route), route);
   return [...unique.values()];
 }
 

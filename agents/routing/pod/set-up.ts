@@ -41,7 +41,7 @@ export async function setUpPod({ site, podIP, sysctlFolder }: PodSettings, log: 
 /** The site's mtu, or what the pod's interface carries where that is less. */
 async function usableMtu({ mtu }: Site, podIP: string, log: Log): Promise<number | null> {
   if (mtu === null) return null;
-  const [links] = await ask(4, ['addr show']);
+  const [links] = await ask(['addr show']);
   const device = (links as { ifname: string; mtu: number; addr_info?: { local?: string }[] }[] | undefined)?.find(
     ({ addr_info: all = [] }) => all.some(({ local }) => local === podIP),
   );
