@@ -106,7 +106,7 @@ test(
   { ...minimal, ipsec: [] },
   {
     ipsec:
-      'expected a map of fields (peer, psk, pskSecretRef, certificate, ppkSecretRef, localID, remoteID, proposals, dpdDelay, rekeyTime, startAction, localTrafficSelectors), found a list',
+      'expected a map of fields (peer, psk, pskSecretRef, certificate, ppkSecretRef, localID, remoteID, proposals, dpdDelay, rekeyTime, startAction, localTrafficSelectors, childSAs), found a list',
   },
 );
 test(

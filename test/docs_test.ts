@@ -11,7 +11,7 @@ import type { Registry } from 'prom-client';
 import { createMetrics as endpointSync } from '../agents/endpoint-sync/metrics.ts';
 import { createMetrics as routing } from '../agents/routing/metrics.ts';
 import type { JsonSchema } from '../functions/model/codec.ts';
-import { isRecord } from '../functions/model/krm.ts';
+import { getText, isRecord } from '../functions/model/krm.ts';
 import { ConstellationVpn, KIND, VpnSpec } from '../functions/model/vpn.ts';
 import { OVERLAYS, render } from '../scripts/golden.ts';
 import { findTool } from '../scripts/tools.ts';
@@ -152,7 +152,8 @@ test('configuration.md and kustomize.md: the sample overlay renders, and one Ser
   await writeFile(join(mine, 'functions/vpn.yaml'), configuration);
   await writeFile(join(mine, 'kustomization.yaml'), `resources: [../../base]\n${transformers}`);
   await writeFile(join(mine, 'berlin-service.yaml'), patch);
-  const services = (await render(mine)).split(/^---\n/m).filter((document) => /^kind: Service$/m.test(document));
+  const documents = (await render(mine)).split(/^---\n/m);
+  const services = documents.filter((document) => /^kind: Service$/m.test(document));
   t.deepEqual(
     services.map((service) => [/^ {2}name: (.*)$/m.exec(service)?.[1], /loadBalancerIP: (.*)$/m.exec(service)?.[1]]),
     [
@@ -160,5 +161,15 @@ test('configuration.md and kustomize.md: the sample overlay renders, and one Ser
       ['vpn-frontend-munich', undefined],
     ],
   );
+  const config = documents.flatMap((document) => loadAll(document)).find((object) => isConfig(object));
+  const { spec } = JSON.parse(getText(config, 'data', 'config.json') ?? '') as { spec: unknown };
+  t.like(spec, {
+    sites: [
+      { name: 'berlin', probe: '172.16.0.10', ipsec: { childSAs: 'perRange' } },
+      { name: 'munich', ipsec: { childSAs: 'perPair' } },
+    ],
+  });
   await rm(folder, { recursive: true });
 });
+const isConfig = (object: unknown): boolean =>
+  getText(object, 'kind') === 'ConfigMap' && getText(object, 'metadata', 'name') === 'vpn-config';

@@ -4,7 +4,7 @@
  * decodes to itself. This codec is the only source of types, messages, the JSON Schema and the KRMFunctionDefinition.
  */
 import * as t from 'io-ts';
-import { CidrList, CidrListOfSome, CidrOrList, type Cidr } from './cidr.ts';
+import { CidrList, CidrListOfSome, CidrOrList, sortCidrs, type Cidr } from './cidr.ts';
 import {
   Codec,
   checked,
@@ -112,17 +112,25 @@ const IpsecFields = object('ipsec', {
     'Who dials: trap on traffic, start at once, none waits for the gateway.',
   ),
   localTrafficSelectors: withDefault(CidrList, [], 'Ranges offered to the gateway. Default: podCIDR and serviceCIDR.'),
+  childSAs: withDefault(
+    oneOf(['perRange', 'perPair', 'one']),
+    'perRange',
+    'How traffic is spread over CHILD_SAs: one for each on-prem range, one for each pair of a local and an on-prem range, or one for all.',
+  ),
 });
 
 const Ipsec: Codec<IpsecInput> = map(checked(IpsecFields, ipsecProblems), finishIpsec);
 
 const PEER_CIDRS_TEXT = 'On-prem ranges behind the gateway.';
+const PROBE_TEXT =
+  'IP address of an on-prem host that answers ping, in one of the peerCIDRs: the frontend pings it through the tunnel and reports latency and loss.';
 
 const SiteInput = object('site', {
   name: optional(DnsLabel, 'Part of object names. May be left out where there is only one site.'),
   peerCIDRs: required(CidrListOfSome, PEER_CIDRS_TEXT),
   mtu: optional(Mtu, MTU_TEXT),
   ipsec: required(Ipsec, 'The tunnel to the gateway.'),
+  probe: optional(Address, PROBE_TEXT),
 });
 
 /** The fields of the old chart that mean nothing here; accepted so that its values work verbatim. */
@@ -135,7 +143,8 @@ const SpecInput = object('spec', {
   mtu: withDefault(Mtu, DEFAULT_MTU, MTU_TEXT),
   peerCIDRs: optional(CidrList, `${PEER_CIDRS_TEXT} Short form of one site, together with ipsec.`),
   ipsec: optional(Ipsec, 'The tunnel of the one site, together with peerCIDRs.'),
-  sites: optional(list(SiteInput), 'The sites, each with a gateway of its own; instead of peerCIDRs and ipsec.'),
+  probe: optional(Address, `${PROBE_TEXT} Of the one site, beside peerCIDRs.`),
+  sites: optional(list(SiteInput), 'The sites, each with a gateway of its own; instead of peerCIDRs, ipsec and probe.'),
   publicAddress: optional(Address, "The load balancer's address: our IKE identity, and where the other gateway dials."),
   cilium: withDefault(
     object('cilium', {
@@ -198,6 +207,8 @@ export interface Site {
   /** Bytes; null where path MTU discovery is relied on. */
   readonly mtu: number | null;
   readonly ipsec: IpsecInput;
+  /** Address of an on-prem host that answers ping. */
+  readonly probe?: string;
 }
 
 export interface Vpn {
@@ -240,14 +251,18 @@ function shortFormProblems({ peerCIDRs, ipsec }: Record<string, unknown>): Probl
   return found;
 }
 
-function sitesProblems({ sites, peerCIDRs, ipsec }: Record<string, unknown>): Problem[] {
-  const found = Object.entries({ peerCIDRs, ipsec })
-    .filter(([, value]) => value !== undefined)
-    .map(([path]) => ({
-      path,
-      message:
-        'is the short form of one site; beside sites, move it into an entry of sites (in an overlay set it to null: the default configuration has it)',
-    }));
+const SHORT_FORM = 'is the short form of one site; beside sites, move it into an entry of sites';
+const SHORT_FORM_FIELDS = {
+  peerCIDRs: `${SHORT_FORM} (in an overlay set it to null: the default configuration has it)`,
+  ipsec: `${SHORT_FORM} (in an overlay set it to null: the default configuration has it)`,
+  probe: SHORT_FORM,
+};
+
+function sitesProblems(spec: Record<string, unknown>): Problem[] {
+  const { sites } = spec;
+  const found = Object.entries(SHORT_FORM_FIELDS)
+    .filter(([path]) => spec[path] !== undefined)
+    .map(([path, message]) => ({ path, message }));
   if (!Array.isArray(sites)) return found;
   if (sites.length === 0) found.push({ path: 'sites', message: 'needs at least one site' });
   const names = sites.map((site: unknown) =>
@@ -264,8 +279,9 @@ function sitesProblems({ sites, peerCIDRs, ipsec }: Record<string, unknown>): Pr
 }
 
 function canonicalVpn(spec: SpecFields): Vpn {
-  const { sites, peerCIDRs = [], ipsec, cilium, publicAddress } = spec;
-  const given = sites ?? (ipsec === undefined ? [] : [{ peerCIDRs, ipsec }]);
+  const { sites, peerCIDRs = [], ipsec, probe, cilium, publicAddress } = spec;
+  const short = { peerCIDRs, ...(probe === undefined ? {} : { probe }) };
+  const given = sites ?? (ipsec === undefined ? [] : [{ ...short, ipsec }]);
   const socketLBHostNamespaceOnly = cilium.socketLBHostNamespaceOnly ?? false;
   return {
     podCIDR: spec.podCIDR,
@@ -295,6 +311,11 @@ const Envelope = object('the configuration', {
 
 /** The whole object. Shape: `{apiVersion, kind, metadata, spec}`; answers the canonical spec. */
 export const ConstellationVpn: Codec<Vpn> = map(Envelope, ({ spec }) => spec);
+
+/** The ranges that are offered to the site's gateway, sorted. */
+export function localRanges({ podCIDR, serviceCIDR }: Vpn, { ipsec: { localTrafficSelectors } }: Site): Cidr[] {
+  return localTrafficSelectors.length > 0 ? localTrafficSelectors : sortCidrs([...podCIDR, ...serviceCIDR]);
+}
 
 /** The canonical spec as a configuration object that decodes to the same `vpn`. */
 export function encodeVpn(vpn: Vpn): { apiVersion: string; kind: string; spec: Record<string, unknown> } {

@@ -44,6 +44,7 @@ const IPSEC_DEFAULTS = {
   rekeyTime: 3600,
   startAction: 'trap|start',
   localTrafficSelectors: [],
+  childSAs: 'perRange',
 };
 
 test('short form: one site without a name, every default filled in', (tt) => {
@@ -74,7 +75,7 @@ test('sites form: sorted by name, canonical, what is given kept', (tt) => {
     cilium: { socketLBHostNamespaceOnly: true, restartAgents: false },
     sites: [
       site(
-        { name: 'vienna', mtu: '', peerCIDRs: ['FD12::/48', '172.16.0.0/16', 'fd12:0::/48'] },
+        { name: 'vienna', mtu: '', peerCIDRs: ['FD12::/48', '172.16.0.0/16', 'fd12:0::/48'], probe: 'FD12:0::0A' },
         {
           peer: 'GW.Example.com',
           pskSecretRef: null,
@@ -86,6 +87,7 @@ test('sites form: sorted by name, canonical, what is given kept', (tt) => {
           rekeyTime: '2h',
           startAction: 'none',
           localTrafficSelectors: ['10.244.0.0/16', '10.0.0.0/20'],
+          childSAs: 'perPair',
         },
       ),
       site({}, { pskSecretRef: { name: 'berlin-psk', key: 'key' }, remoteID: '@berlin' }),
@@ -113,6 +115,7 @@ test('sites form: sorted by name, canonical, what is given kept', (tt) => {
         name: 'vienna',
         peerCIDRs: ['172.16.0.0/16', 'fd12::/48'],
         mtu: null,
+        probe: 'fd12::a',
         ipsec: {
           peer: 'gw.example.com',
           remoteID: 'CN=gw',
@@ -124,6 +127,7 @@ test('sites form: sorted by name, canonical, what is given kept', (tt) => {
           rekeyTime: 7200,
           startAction: 'none',
           localTrafficSelectors: ['10.0.0.0/20', '10.244.0.0/16'],
+          childSAs: 'perPair',
         },
       },
     ],
@@ -168,6 +172,27 @@ test("mtu: a site's own goes before the common one", (tt) => {
 test('mtu: null of a site goes before the common one', (tt) => {
   tt.is(decoded({ mtu: 1400, sites: [site({ mtu: null })] }).sites[0]?.mtu, null);
 });
+
+const childSAs = test.macro((tt, given: unknown, expected: 'perRange' | 'perPair' | 'one') =>
+  tt.is(decoded(short({}, { childSAs: given })).sites[0]?.ipsec.childSAs, expected),
+);
+test('childSAs: absent', childSAs, undefined, 'perRange');
+test('childSAs: null', childSAs, null, 'perRange');
+test('childSAs: perRange', childSAs, 'perRange', 'perRange');
+test('childSAs: perPair', childSAs, 'perPair', 'perPair');
+test('childSAs: one', childSAs, 'one', 'one');
+
+const probe = test.macro((tt, spec: Json, expected: string | undefined) => {
+  const site = decoded(spec).sites[0];
+  tt.is(site?.probe, expected);
+  tt.is('probe' in site!, expected !== undefined);
+});
+test('probe: absent', probe, short(), undefined);
+test('probe: null', probe, short({ probe: null }), undefined);
+test('probe: of the short form', probe, short({ probe: '192.168.100.7' }), '192.168.100.7');
+test('probe: in canonical text', probe, short({ probe: 'FD12:0:0::07' }), 'fd12::7');
+test('probe: null of a site', probe, { sites: [site({ probe: null })] }, undefined);
+test('probe: of a site', probe, { sites: [site({ probe: '192.168.100.7' })] }, '192.168.100.7');
 
 const cilium = test.macro((tt, given: unknown, sctp: boolean, hostOnly: boolean, restart = true) => {
   tt.deepEqual(decoded(short({ cilium: given })).cilium, {
@@ -214,7 +239,7 @@ const complains = test.macro((tt, spec: unknown, ...expected: string[]) => {
 });
 const WAYS = 'needs exactly one of pskSecretRef, certificate and psk; there is';
 const SPEC_FIELDS =
-  'podCIDR, serviceCIDR, mtu, peerCIDRs, ipsec, sites, publicAddress, cilium, image, nameOverride, fullnameOverride';
+  'podCIDR, serviceCIDR, mtu, peerCIDRs, ipsec, probe, sites, publicAddress, cilium, image, nameOverride, fullnameOverride';
 const MISSING_RANGE = 'is missing: list at least one on-prem range, or use sites';
 const MISSING_IPSEC = 'is missing: name the gateway and its key, ipsec: {peer: …, pskSecretRef: {name: …}}';
 
@@ -242,6 +267,12 @@ test(
   'spec.ipsec: is the short form of one site; beside sites, move it into an entry of sites (in an overlay set it to null: the default configuration has it)',
 );
 test(
+  'sites beside the probe of the short form',
+  complains,
+  { probe: '192.168.100.7', sites: [site()] },
+  'spec.probe: is the short form of one site; beside sites, move it into an entry of sites',
+);
+test(
   'no names',
   complains,
   { sites: [site({ name: null }), site({ name: null })] },
@@ -267,6 +298,7 @@ test(
   'spec.sites[0].name: expected text, found a number; put it in quotes',
 );
 
+const QUOTES = 'expected text, found a number; put it in quotes';
 test('no way to authenticate', complains, short({}, { pskSecretRef: null }), `spec.ipsec: ${WAYS} none`);
 const NULL_HINT = '(in an overlay set the one of the default configuration to null)';
 test(
@@ -342,6 +374,27 @@ test(
   complains,
   short({}, { startAction: 'trapp' }),
   'spec.ipsec.startAction: expected one of none, start, trap, trap|start -> "trap"',
+);
+test(
+  'childSAs',
+  complains,
+  short({}, { childSAs: 'perrange' }),
+  'spec.ipsec.childSAs: expected one of perRange, perPair, one -> "perRange"',
+);
+test('childSAs of a number', complains, short({}, { childSAs: 1 }), `spec.ipsec.childSAs: ${QUOTES}`);
+test('probe by name', complains, short({ probe: 'nas.example' }), 'spec.probe: is not an IP address');
+test(
+  'probe of a range',
+  complains,
+  { sites: [site({ probe: '192.168.100.7/32' })] },
+  'spec.sites[0].probe: is not an IP address',
+);
+test('empty probe', complains, short({ probe: '' }), 'spec.probe: is not an IP address');
+test(
+  'two probes',
+  complains,
+  short({ probe: ['192.168.100.7', '192.168.100.8'] }),
+  'spec.probe: expected text, found a list',
 );
 test(
   'selector',
@@ -422,7 +475,7 @@ test(
   'constructor',
   complains,
   short({}, { constructor: 1 }),
-  `spec.ipsec.constructor: ${UNKNOWN} known fields: peer, psk, pskSecretRef, certificate, ppkSecretRef, localID, remoteID, proposals, dpdDelay, rekeyTime, startAction, localTrafficSelectors`,
+  `spec.ipsec.constructor: ${UNKNOWN} known fields: peer, psk, pskSecretRef, certificate, ppkSecretRef, localID, remoteID, proposals, dpdDelay, rekeyTime, startAction, localTrafficSelectors, childSAs`,
 );
 
 const envelope = test.macro((tt, input: unknown, ...expected: string[]) => tt.deepEqual(complaints(input), expected));
@@ -513,6 +566,7 @@ const tunnel = fc
         ),
         startAction: fc.constantFrom('none', 'start', 'trap', 'trap|start'),
         localTrafficSelectors: ranges,
+        childSAs: fc.constantFrom('perRange', 'perPair', 'one'),
       },
       { requiredKeys: ['peer'] },
     ),
@@ -531,13 +585,17 @@ const common = fc.record(
   },
   { requiredKeys: [] },
 );
+const anyProbe = fc.oneof(fc.ipV4(), fc.ipV6());
 const anySite = fc.record(
-  { name: label, peerCIDRs: ranges, ipsec: tunnel, mtu: anyMtu },
+  { name: label, peerCIDRs: ranges, ipsec: tunnel, mtu: anyMtu, probe: anyProbe },
   { requiredKeys: ['name', 'peerCIDRs', 'ipsec'] },
 );
 const anySpec = fc
   .oneof(
-    fc.tuple(common, fc.record({ peerCIDRs: ranges, ipsec: tunnel })),
+    fc.tuple(
+      common,
+      fc.record({ peerCIDRs: ranges, ipsec: tunnel, probe: anyProbe }, { requiredKeys: ['peerCIDRs', 'ipsec'] }),
+    ),
     fc.tuple(
       common,
       fc.record({ sites: fc.uniqueArray(anySite, { selector: ({ name }) => name, minLength: 1, maxLength: 4 }) }),

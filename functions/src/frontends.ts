@@ -1,6 +1,7 @@
 /** One StatefulSet, Service and PodDisruptionBudget for each site, made from the base's. */
 import type { Item, Result } from '../model/krm.ts';
-import type { Site } from '../model/vpn.ts';
+import { localIdentity } from '../model/identity.ts';
+import type { Site, Vpn } from '../model/vpn.ts';
 import {
   about,
   cloneOf,
@@ -10,6 +11,7 @@ import {
   mapAt,
   missingComponent,
   nameOf,
+  namespaceOf,
   SITE_LABEL,
   type Draft,
 } from './items.ts';
@@ -38,6 +40,13 @@ export function frontendsBySite(items: readonly Item[]): ReadonlyMap<string, Ite
 /** The Secret that inject-ipsec-secret makes of a literal key: `vpn-frontend-berlin` → `vpn-ipsec-berlin`, with any prefix. */
 export function secretName(frontend: Item): string {
   return siteName(baseName(frontend).replace('frontend', 'ipsec'), siteOf(frontend));
+}
+
+/** Our identity to a site's gateway. `frontend`: that of any site, or the base's; the site's own has the same base name. */
+export function identityOf(vpn: Vpn, site: Site, frontend: Item | undefined): string | undefined {
+  return frontend === undefined
+    ? localIdentity(vpn, site, '')
+    : localIdentity(vpn, site, namespaceOf(frontend), siteName(baseName(frontend), site.name));
 }
 
 interface Expanded {

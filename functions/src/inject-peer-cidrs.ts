@@ -5,7 +5,7 @@
 import type { Config } from '../model/config.ts';
 import { isRecord, type Item, type Outcome } from '../model/krm.ts';
 import { encodeVpn, type Site, type Vpn } from '../model/vpn.ts';
-import { frontendsBySite, perSite, secretName } from './frontends.ts';
+import { frontendsBySite, identityOf, perSite, secretName } from './frontends.ts';
 import {
   annotationOf,
   COMPONENT_LABEL,
@@ -131,9 +131,7 @@ function canonicalJson(vpn: Vpn, items: readonly Item[]): string {
   const sites = vpn.sites.map((site) => {
     const frontend = frontends.get(site.name);
     const { psk, ...ipsec } = site.ipsec;
-    const name = frontend === undefined ? '' : nameOf(frontend);
-    const localID =
-      ipsec.localID ?? vpn.publicAddress ?? `${name}.${frontend === undefined ? '' : namespaceOf(frontend)}`;
+    const localID = identityOf(vpn, site, frontend);
     return {
       ...site,
       ipsec: {
@@ -142,7 +140,7 @@ function canonicalJson(vpn: Vpn, items: readonly Item[]): string {
           ? {}
           : { pskSecretRef: { name: frontend === undefined ? '' : secretName(frontend), key: 'psk' } }),
         // With a certificate and no identity of our own charon takes the certificate's subject.
-        ...(ipsec.certificate !== undefined && ipsec.localID === undefined ? {} : { localID }),
+        ...(localID === undefined ? {} : { localID }),
       },
     };
   });

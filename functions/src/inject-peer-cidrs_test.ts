@@ -80,6 +80,7 @@ test('the configuration: canonical, with our identity, ended by a line break', (
           rekeyTime: 3600,
           startAction: 'trap|start',
           localTrafficSelectors: [],
+          childSAs: 'perRange',
           remoteID: '194.25.0.10',
           localID: 'vpn-frontend.constellation-vpn',
         },
@@ -169,6 +170,25 @@ test('a change of ranges changes the ConfigMap alone', (tt) => {
   const before = freeze(injected(base(), goodSpec()));
   const after = injected(before, goodSpec({ peerCIDRs: ['10.200.0.0/16'] }));
   tt.deepEqual(after.filter((item) => !before.includes(item)).map(title), ['ConfigMap/vpn-config']);
+});
+
+test('a change of childSAs or of the probe changes the ConfigMap alone', (tt) => {
+  const before = freeze(injected(base(), goodSpec()));
+  for (const spec of [goodSpec({}, { childSAs: 'one' }), goodSpec({ probe: '192.168.100.7' })]) {
+    const after = injected(before, spec);
+    tt.deepEqual(after.filter((item) => !before.includes(item)).map(title), ['ConfigMap/vpn-config']);
+  }
+});
+
+test('the probe: only where one is given', (tt) => {
+  const sites = [
+    goodSite('a', '10.1.0.0/16'),
+    goodSite('b', '10.2.0.0/16', { probe: '10.2.0.7' }, { childSAs: 'one' }),
+  ];
+  const [a, b] = config(injected(base(), { sites })).spec.sites;
+  tt.false('probe' in a);
+  tt.is(b.probe, '10.2.0.7');
+  tt.is(b.ipsec.childSAs, 'one');
 });
 
 test('only the frontends’ pods may have their CiliumEndpoint patched', (tt) => {

@@ -3,10 +3,20 @@ import type { Config } from '../model/config.ts';
 import type { Item, Outcome } from '../model/krm.ts';
 import { ciliumConfig } from './rules/cilium.ts';
 import { policyCIDRs } from './rules/policies.ts';
-import { clusterRanges, count, families, gateways, peerRanges, selectors, siteOverlaps } from './rules/ranges.ts';
+import {
+  clusterRanges,
+  count,
+  families,
+  gateways,
+  peerRanges,
+  probes,
+  selectors,
+  siteOverlaps,
+} from './rules/ranges.ts';
 import type { Rule } from './rules/rule.ts';
 import { secretRefs } from './rules/secrets.ts';
 import {
+  childSAs,
   configSize,
   identities,
   ignoredFields,
@@ -28,11 +38,13 @@ const RULES: readonly Rule[] = [
   peerRanges,
   siteOverlaps,
   families,
+  probes,
   count,
   gateways,
   selectors,
   mtu,
   proposals,
+  childSAs,
   literalKeys,
   identities,
   names,

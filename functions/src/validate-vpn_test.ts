@@ -1,4 +1,6 @@
+import { BlockList } from 'node:net';
 import test from 'ava';
+import fc from 'fast-check';
 import type { Item } from '../model/krm.ts';
 import {
   base,
@@ -155,18 +157,39 @@ test('IPv6 /17 is not', onSpec, v6('fd77::/17'));
 
 const overlap = (cidr: string, site: string): string =>
   `overlaps ${cidr} of ${site}: a range can lie behind one gateway only`;
+const ELSEWHERE = { peer: '194.25.0.11' };
 test(
   'the same range behind two gateways',
   onSites,
-  { sites: [goodSite('b', '10.1.0.0/16'), goodSite('a', '10.1.0.0/16')] },
+  { sites: [goodSite('b', '10.1.0.0/16', {}, ELSEWHERE), goodSite('a', '10.1.0.0/16')] },
   `error spec.sites[0].peerCIDRs[0]: ${overlap('10.1.0.0/16', 'site a')}`,
 );
 test(
   'inside of another site’s',
   onSites,
-  { sites: [goodSite('a', '10.1.0.0/24'), goodSite('b', '10.1.0.0/16')] },
+  { sites: [goodSite('a', '10.1.0.0/24'), goodSite('b', '10.1.0.0/16', {}, ELSEWHERE)] },
   `error spec.sites[0].peerCIDRs[0]: ${overlap('10.1.0.0/16', 'site b')}`,
 );
+const SAME_GATEWAY =
+  'of site a, which has the same gateway: a range can belong to one site only; take it out of one of them';
+test(
+  'the same gateway and the same ranges',
+  onSites,
+  {
+    sites: [
+      goodSite('a', '', { peerCIDRs: ['10.1.0.0/16', '10.2.0.0/16'] }),
+      goodSite('b', '', { peerCIDRs: ['10.2.0.0/16', '10.1.0.0/16'] }),
+    ],
+  },
+  `error spec.sites[1].peerCIDRs[1]: overlaps 10.1.0.0/16 ${SAME_GATEWAY}`,
+  `error spec.sites[1].peerCIDRs[0]: overlaps 10.2.0.0/16 ${SAME_GATEWAY}`,
+);
+test('the same gateway by the same identity, other ranges', onSites, {
+  sites: [
+    goodSite('a', '10.1.0.0/16', {}, { remoteID: 'CN=gw' }),
+    goodSite('b', '10.2.0.0/16', {}, { remoteID: 'CN=gw' }),
+  ],
+});
 test('inside of the same site’s', onSpec, goodSpec({ peerCIDRs: ['172.20.0.0/16', '172.20.3.0/24'] }));
 
 const NO_FAMILY = 'is IPv6, but podCIDR has no IPv6 range: no pod could use it';
@@ -185,6 +208,80 @@ test(
 
 const many = (n: number): string[] =>
   Array.from({ length: n }, (_, i) => `172.${16 + (i >> 12)}.${(i >> 4) & 255}.${(i & 15) << 4}/28`);
+
+// The probe
+
+const OUTSIDE = (ranges: string): string =>
+  `lies in no on-prem range of the site (${ranges}): its ping would not go through the tunnel`;
+test('probe', onSpec, goodSpec({ probe: '192.168.100.7' }));
+test('probe that is a range of its own', onSpec, goodSpec({ peerCIDRs: ['192.168.100.7/32'], probe: '192.168.100.7' }));
+test('probe is within a range, or refused', (tt) => {
+  const address = fc.tuple(fc.nat(3), fc.nat(255)).map(([third, last]) => `172.20.${third}.${last}`);
+  const range = fc.tuple(fc.nat(3), fc.constantFrom('0/24', '0/25', '128/25', '64/26', '7/32'));
+  const ranges = fc.uniqueArray(range, { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(address, ranges, (probe, given) => {
+      const peerCIDRs = given.map(([third, last]) => `172.20.${third}.${last}`);
+      const list = new BlockList();
+      for (const [network = '', length] of peerCIDRs.map((cidr) => cidr.split('/')))
+        list.addSubnet(network, Number(length));
+      const found = findings(goodSpec({ peerCIDRs, probe }), [frontend(), secret()]);
+      tt.is(found.length, list.check(probe) ? 0 : 1, found.join());
+    }),
+  );
+});
+test(
+  'probe in the second range',
+  onSpec,
+  goodSpec({ peerCIDRs: ['172.20.0.0/16', '172.31.0.0/16'], probe: '172.31.0.1' }),
+);
+test(
+  'probe elsewhere',
+  onSpec,
+  goodSpec({ peerCIDRs: ['192.168.100.0/24', '172.20.0.0/16'], probe: '192.168.101.7' }),
+  `error spec.probe: ${OUTSIDE('172.20.0.0/16, 192.168.100.0/24')}`,
+);
+test(
+  'probe outside of many ranges',
+  onSpec,
+  goodSpec({ peerCIDRs: many(10), probe: '192.168.101.7' }),
+  `error spec.probe: ${OUTSIDE('172.16.0.0/28, 172.16.0.16/28, 172.16.0.32/28, 172.16.0.48/28 and 6 more')}`,
+);
+test(
+  'probe in another site’s range',
+  onSites,
+  { sites: [goodSite('b', '10.2.0.0/16', { probe: '10.1.0.7' }), goodSite('a', '10.1.0.0/16', { probe: '10.1.0.7' })] },
+  `error spec.sites[0].probe: ${OUTSIDE('10.2.0.0/16')}`,
+);
+test(
+  'probe of a family that pods lack',
+  onSpec,
+  goodSpec({ peerCIDRs: ['192.168.100.0/24', 'fd12::/48'], probe: 'fd12::7' }),
+  `error spec.peerCIDRs[1]: ${NO_FAMILY}`,
+  'error spec.probe: is IPv6, but podCIDR has no IPv6 range: no pod could ping it',
+);
+test(
+  'probe of a family that pods and ranges lack',
+  onSpec,
+  goodSpec({ probe: 'fd12::7' }),
+  'error spec.probe: is IPv6, but podCIDR has no IPv6 range: no pod could ping it',
+  `error spec.probe: ${OUTSIDE('192.168.100.0/24')}`,
+);
+test('probe of IPv6 pods', onSpec, {
+  ...goodSpec({
+    podCIDR: ['10.10.0.0/16', 'fd10::/56'],
+    peerCIDRs: ['192.168.100.0/24', 'fd12::/48'],
+    probe: 'fd12::7',
+  }),
+});
+test('a finding about the probe names its value', (tt) => {
+  const { results } = validateVpn([frontend(), secret()], configOf(goodSpec({ probe: '10.1.2.3' })));
+  tt.deepEqual(
+    results.map(({ field, resourceRef }) => ({ field, resourceRef })),
+    [{ field: { path: 'spec.probe', currentValue: '10.1.2.3' }, resourceRef: ref }],
+  );
+});
+
 test('10,000 ranges', onSpec, goodSpec({ peerCIDRs: many(10_000) }));
 test(
   '10,001 ranges',
@@ -292,6 +389,41 @@ test(
   `warning spec.sites[0].mtu: ${HIGH_MTU}`,
 );
 
+// CHILD_SAs
+
+const pairs = (n: number): string =>
+  `makes ${n} CHILD_SAs; the gateway has to hold as many: summarise the ranges, or use perRange where the gateway can`;
+const perPair = (remote: number, more: object = {}, ipsec: object = {}): object =>
+  goodSpec({ peerCIDRs: many(remote), ...more }, { childSAs: 'perPair', ...ipsec });
+test('128 pairs', onSpec, perPair(64));
+test('130 pairs', onSpec, perPair(65), `warning spec.ipsec.childSAs: ${pairs(130)}`);
+test('1000 ranges, a CHILD_SA for each, or one', (tt) => {
+  for (const childSAs of ['perRange', 'one'])
+    tt.deepEqual(findings(perPair(1000, {}, { childSAs }), [frontend(), secret()]), []);
+});
+test('pairs that the gateway dials, if any', onSpec, perPair(65, {}, { startAction: 'none' }));
+test('pairs with ranges of our own choice', onSpec, perPair(128, {}, { localTrafficSelectors: ['10.10.0.0/24'] }));
+test(
+  'pairs with more ranges of our own choice',
+  onSpec,
+  perPair(43, {}, { localTrafficSelectors: ['10.10.0.0/24', '10.10.1.0/24', '10.10.2.0/24'] }),
+  `warning spec.ipsec.childSAs: ${pairs(129)}`,
+);
+test('pairs are of one family each', (tt) => {
+  const dual = { podCIDR: ['10.10.0.0/16', 'fd10::/56'], serviceCIDR: ['10.96.0.0/12', 'fd11::/112'] };
+  const v6 = (n: number) => Array.from({ length: n }, (_, i) => `fd12:0:${i.toString(16)}::/48`);
+  const found = (n: number) =>
+    findings(perPair(0, { ...dual, peerCIDRs: [...many(32), ...v6(n)] }), [frontend(), secret()]);
+  tt.deepEqual(found(32), []);
+  tt.deepEqual(found(33), [`warning spec.ipsec.childSAs: ${pairs(130)}`]);
+});
+test(
+  'pairs of a site',
+  onSites,
+  { sites: [goodSite('b', '', { peerCIDRs: many(65) }, { childSAs: 'perPair' }), goodSite('a', '10.1.0.0/16')] },
+  `warning spec.sites[0].ipsec.childSAs: ${pairs(130)}`,
+);
+
 const weak = (what: string): string => `allows ${what}, which RFC 8247 and 8221 advise against`;
 test(
   'weak proposals',
@@ -335,6 +467,12 @@ test(
   onSites,
   sites({ localID: null }, { localID: null }, { publicAddress: '194.25.0.20' }),
   `warning spec.sites[1].ipsec.localID: ${twin('194.25.0.20', 'site a')}`,
+);
+test(
+  'the name of another site’s frontend as identity',
+  onSites,
+  sites({ localID: null }, { localID: 'vpn-frontend-a.constellation-vpn' }),
+  `warning spec.sites[1].ipsec.localID: ${twin('vpn-frontend-a.constellation-vpn', 'site a')}`,
 );
 test('one identity to two gateways', onSites, sites({ localID: '@me' }, { localID: '@me', peer: '194.25.0.11' }));
 test('identities by pod name differ', onSites, sites({ localID: null }, { localID: null }));

@@ -53,15 +53,17 @@ const more = fc.record(
   { requiredKeys: [] },
 );
 const cidr = fc.integer({ min: 0, max: 255 }).map((n) => `172.20.${n}.0/24`);
-const tunnel = way.map((auth) => ({ peer: '194.25.0.10', ...auth }));
+const childSAs = fc.constantFrom('perRange', 'perPair', 'one', null);
+const tunnel = fc.tuple(way, childSAs).map(([auth, childSAs]) => ({ peer: '194.25.0.10', childSAs, ...auth }));
+const withProbe = fc.boolean();
 const unnamed = fc
-  .tuple(more, fc.record({ peerCIDRs: fc.uniqueArray(cidr, { minLength: 1, maxLength: 3 }), ipsec: tunnel }))
-  .map(([a, b]) => ({ ...a, ...b }));
+  .tuple(more, fc.record({ peerCIDRs: fc.uniqueArray(cidr, { minLength: 1, maxLength: 3 }), ipsec: tunnel }), withProbe)
+  .map(([a, b, probed]) => ({ ...a, ...b, ...(probed ? { probe: b.peerCIDRs[0]?.replace('.0/24', '.7') } : {}) }));
 /** Sites with a third byte each of their own, so that they are disjoint. */
 const severalSites = fc
   .tuple(
     more,
-    fc.uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c-d', '7'), tunnel, mtu), {
+    fc.uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c-d', '7'), tunnel, mtu, withProbe), {
       selector: ([name]) => name,
       minLength: 1,
       maxLength: 4,
@@ -69,11 +71,12 @@ const severalSites = fc
   )
   .map(([a, sites]) => ({
     ...a,
-    sites: sites.map(([name, ipsec, mtu], i) => ({
+    sites: sites.map(([name, ipsec, mtu, probed], i) => ({
       name,
       peerCIDRs: [`172.21.${i}.0/24`],
       mtu,
       ipsec: { localID: name, ...ipsec },
+      ...(probed ? { probe: `172.21.${i}.7` } : {}),
     })),
   }));
 const spec: fc.Arbitrary<object> = fc.oneof(unnamed, severalSites);

@@ -66,6 +66,7 @@ test('mtu left empty', valid, short({ mtu: '' }, { pskSecretRef }));
 test('mtu of null', valid, short({ mtu: null }, { pskSecretRef }));
 test('dual stack', valid, short({ podCIDR: ['10.0.0.0/16', 'fd00::/56'] }, { pskSecretRef }));
 test('times as numbers and as text', valid, short({}, { pskSecretRef, dpdDelay: 2, rekeyTime: '1h' }));
+test('a way to spread the traffic, and a probe', valid, short({ probe: 'fd12::7' }, { pskSecretRef, childSAs: 'one' }));
 test(
   "the old chart's keys",
   valid,
@@ -98,6 +99,13 @@ test('a name in place of a range', invalid, short({ peerCIDRs: ['gw'] }, { pskSe
 test('mtu too small', invalid, short({ mtu: 100 }, { pskSecretRef }), '/spec/mtu');
 test('no gateway', invalid, object({ peerCIDRs: ['10.0.0.0/8'], ipsec: { pskSecretRef } }), '/spec/ipsec');
 test('unknown startAction', invalid, short({}, { pskSecretRef, startAction: 'dial' }), '/spec/ipsec/startAction');
+test(
+  'unknown way to spread the traffic',
+  invalid,
+  short({}, { pskSecretRef, childSAs: 'all' }),
+  '/spec/ipsec/childSAs',
+);
+test('probe of a list', invalid, short({ probe: ['10.0.0.1'] }, { pskSecretRef }), '/spec/probe');
 test(
   'a site without ranges',
   invalid,

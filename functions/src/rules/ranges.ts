@@ -72,7 +72,9 @@ export const peerRanges: Rule = (config) => {
 };
 
 export const siteOverlaps: Rule = (config) => {
-  const entries = config.vpn.sites.flatMap(({ name, peerCIDRs }) => peerCIDRs.map((cidr) => ({ name, cidr })));
+  const entries = config.vpn.sites.flatMap(({ name, peerCIDRs, ipsec: { peer } }) =>
+    peerCIDRs.map((cidr) => ({ name, cidr, peer })),
+  );
   return overlaps(entries)
     .filter(({ inner, outer }) => inner.name !== outer.name)
     .map(({ inner, outer }) =>
@@ -80,7 +82,9 @@ export const siteOverlaps: Rule = (config) => {
         config,
         'error',
         config.paths.peerCIDR(inner.name, inner.cidr),
-        `overlaps ${outer.cidr} of ${called(outer.name)}: a range can lie behind one gateway only`,
+        inner.peer === outer.peer
+          ? `overlaps ${outer.cidr} of ${called(outer.name)}, which has the same gateway: a range can belong to one site only; take it out of one of them`
+          : `overlaps ${outer.cidr} of ${called(outer.name)}: a range can lie behind one gateway only`,
         inner.cidr,
       ),
     );
@@ -107,6 +111,28 @@ export const families: Rule = (config) => {
     }),
   );
 };
+
+/** So many ranges are named in a message; a site may have thousands. */
+const NAMED = 4;
+
+/** A ping of the frontend's has to go through the tunnel. */
+export const probes: Rule = (config) =>
+  config.vpn.sites.flatMap((site): Result[] => {
+    const { name, peerCIDRs, probe } = site;
+    if (probe === undefined) return [];
+    const at = (message: string): Result =>
+      inConfig(config, 'error', `${config.paths.site(name)}.probe`, message, probe);
+    const found: Result[] = [];
+    const family = probe.includes(':') ? 6 : 4;
+    if (!config.vpn.podCIDR.some((cidr) => familyOf(cidr) === family))
+      found.push(at(`is IPv${family}, but podCIDR has no IPv${family} range: no pod could ping it`));
+    if (!ownersOf([probe], [site]).has(hostCidr(probe))) {
+      const more = peerCIDRs.length > NAMED ? ` and ${peerCIDRs.length - NAMED} more` : '';
+      const named = `${peerCIDRs.slice(0, NAMED).join(', ')}${more}`;
+      found.push(at(`lies in no on-prem range of the site (${named}): its ping would not go through the tunnel`));
+    }
+    return found;
+  });
 
 export const count: Rule = (config) => {
   const total = config.vpn.sites.reduce((sum, { peerCIDRs }) => sum + peerCIDRs.length, 0);

@@ -1,8 +1,9 @@
-/** MTU, cipher suites, identities and names. */
-import { familyOf } from '../../model/cidr.ts';
+/** MTU, cipher suites, CHILD_SAs, identities and names. */
+import { familyOf, type Cidr } from '../../model/cidr.ts';
 import { get, getText, type Result } from '../../model/krm.ts';
 import { weakTokens } from '../../model/proposal.ts';
-import { FRONTEND, MAX_FRONTEND_NAME, baseName } from '../frontends.ts';
+import { localRanges } from '../../model/vpn.ts';
+import { FRONTEND, MAX_FRONTEND_NAME, baseName, identityOf } from '../frontends.ts';
 import { literalWarnings } from '../inject-ipsec-secret.ts';
 import { about, findComponent } from '../items.ts';
 import { called, inConfig, type Rule } from './rule.ts';
@@ -58,6 +59,29 @@ export const proposals: Rule = (config) =>
     ),
   );
 
+/** Gateways that want a CHILD_SA for each pair are those with a limit of them. */
+const MANY_PAIRS = 128;
+
+export const childSAs: Rule = (config) =>
+  config.vpn.sites.flatMap((site): Result[] => {
+    // Where only the gateway dials, it decides.
+    if (site.ipsec.childSAs !== 'perPair' || site.ipsec.startAction === 'none') return [];
+    const local = localRanges(config.vpn, site);
+    const count = ([4, 6] as const)
+      .map((family) => (cidr: Cidr) => familyOf(cidr) === family)
+      .reduce((sum, ours) => sum + local.filter(ours).length * site.peerCIDRs.filter(ours).length, 0);
+    if (count <= MANY_PAIRS) return [];
+    return [
+      inConfig(
+        config,
+        'warning',
+        `${config.paths.site(site.name)}.ipsec.childSAs`,
+        `makes ${count} CHILD_SAs; the gateway has to hold as many: summarise the ranges, or use perRange where the gateway can`,
+        site.ipsec.childSAs,
+      ),
+    ];
+  });
+
 export const literalKeys: Rule = (config) =>
   config.vpn.sites.flatMap(({ name, ipsec: { psk } }) =>
     psk === undefined
@@ -68,14 +92,10 @@ export const literalKeys: Rule = (config) =>
   );
 
 /** Gateways replace a tunnel by the next one of the same identity (`unique = replace`). */
-export const identities: Rule = (config) => {
-  const { sites, publicAddress } = config.vpn;
-  const keyed = sites
-    .map(({ name, ipsec }) => ({
-      name,
-      peer: ipsec.peer,
-      id: ipsec.localID ?? (ipsec.certificate === undefined ? publicAddress : undefined),
-    }))
+export const identities: Rule = (config, items) => {
+  const frontend = findComponent(items, 'StatefulSet', FRONTEND)[0];
+  const keyed = config.vpn.sites
+    .map((site) => ({ name: site.name, peer: site.ipsec.peer, id: identityOf(config.vpn, site, frontend) }))
     .filter(({ id }) => id !== undefined);
   return keyed.flatMap(({ name, peer, id }, i) => {
     const twin = keyed.slice(0, i).find((other) => other.peer === peer && other.id === id);
