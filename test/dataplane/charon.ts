@@ -9,13 +9,20 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { startDaemon } from '../control-plane/daemon.ts';
 
-export interface CharonOptions {
+export interface DaemonOptions {
   /** As `nsenter --net` takes it. */
   netns: { path: string };
   /** Its own, absolute; made when missing. A socket's path ends at 107 bytes, so not a long one. */
   folder: string;
   /** The frontend dials, the gateway answers. */
   role: 'frontend' | 'gateway';
+  /** To load besides those of a tunnel. */
+  plugins?: readonly string[];
+  /** Who does ESP: charon (default), or the kernel, where SIGKILL leaves states, policies and routes as they are. */
+  esp?: 'charon' | 'kernel';
+}
+
+export interface CharonOptions extends DaemonOptions {
   /** Default: whatever the route to the peer says. */
   localAddress?: string;
   /** `%any` for a gateway whose peers come out of a NAT. */
@@ -27,15 +34,12 @@ export interface CharonOptions {
   ids: { local: string; remote: string };
 }
 
-export interface Charon {
+/** It takes orders, and knows no connection. */
+export interface BareCharon {
   /** File with its output. */
   readonly log: string;
-  /** Resolves when the CHILD_SA stands. Throws with what swanctl says, after 2.4 s where the peer doesn't answer. */
-  initiate(): Promise<void>;
-  /** Closes the IKE_SA, the peer hears of it. Does nothing where there is none. */
-  terminate(): Promise<void>;
-  /** Whether a CHILD_SA stands in an IKE_SA; false when charon doesn't run. */
-  established(): Promise<boolean>;
+  /** VICI's. */
+  readonly socket: string;
   /** SIGTERM: the peer gets a DELETE for each of its SAs, and nothing of charon stays. Does nothing when it has ended. */
   stop(): Promise<void>;
   /**
@@ -46,59 +50,79 @@ export interface Charon {
   kill(): Promise<void>;
 }
 
+export interface Charon extends BareCharon {
+  /** Resolves when the CHILD_SA stands. Throws with what swanctl says, after 2.4 s where the peer doesn't answer. */
+  initiate(): Promise<void>;
+  /** Closes the IKE_SA, the peer hears of it. Does nothing where there is none. */
+  terminate(): Promise<void>;
+  /** Whether a CHILD_SA stands in an IKE_SA; false when charon doesn't run. */
+  established(): Promise<boolean>;
+}
+
 const CONNECTION = 'tunnel';
 /** An initiation that nobody answers takes charon 2.4 s a message. */
 const SWANCTL_LIMIT_MS = 20_000;
 /** Takes 20 ms; charon waits for no answer to its DELETE. */
 const STOP_LIMIT_MS = 5000;
-const PLUGINS = [
-  'random nonce aes sha1 sha2 hmac kdf drbg gmp openssl gcm pem pkcs1 x509 pubkey socket-default vici',
-  // The first one that offers IPsec is taken: on a kernel with ESP, too, it is this one.
-  'kernel-libipsec kernel-netlink',
-].join(' ');
+const PLUGINS = 'random nonce aes sha1 sha2 hmac kdf drbg gmp openssl gcm pem pkcs1 x509 pubkey socket-default vici';
+/** The first one that offers IPsec is taken, on a kernel with ESP, too. */
+const ESP_PLUGINS = { charon: ['kernel-libipsec', 'kernel-netlink'], kernel: ['kernel-netlink'] };
 
-/** Resolves when it takes orders and knows the connection; throws StartFailed with the end of its log otherwise. */
-export async function startCharon(options: CharonOptions): Promise<Charon> {
-  const { netns, folder, role } = options;
+/** Resolves when it takes orders; throws StartFailed with the end of its log otherwise. */
+export async function startBareCharon(options: DaemonOptions): Promise<BareCharon> {
+  const { netns, folder, role, plugins = [], esp = 'charon' } = options;
   const file = (name: string): string => join(folder, name);
   await mkdir(folder, { recursive: true });
-  await writeFile(file('strongswan.conf'), strongswanConf(file('vici')));
-  await writeFile(file('swanctl.conf'), swanctlConf(options), { mode: 0o600 });
-  // AppArmor's profiles, attached by path, allow neither program a configuration or a socket here.
-  for (const name of ['charon-systemd', 'swanctl']) await copyFile(`/usr/sbin/${name}`, file(name));
-
-  const env = { STRONGSWAN_CONF: file('strongswan.conf') };
+  await writeFile(file('strongswan.conf'), strongswanConf(file('vici'), [...ESP_PLUGINS[esp], ...plugins]));
+  // AppArmor's profile, attached by path, allows no configuration or socket here.
+  await copyFile('/usr/sbin/charon-systemd', file('charon-systemd'));
   const daemon = await startDaemon({
     name: `charon (${role})`,
     path: 'nsenter',
-    args: [`--net=${netns.path}`, 'env', `STRONGSWAN_CONF=${env.STRONGSWAN_CONF}`, file('charon-systemd')],
+    args: [`--net=${netns.path}`, 'env', `STRONGSWAN_CONF=${file('strongswan.conf')}`, file('charon-systemd')],
     cwd: folder,
     log: file('charon.log'),
     ready: () => answers(file('vici')),
   });
+  return {
+    log: file('charon.log'),
+    socket: file('vici'),
+    stop: () => daemon.stop('SIGTERM', STOP_LIMIT_MS),
+    async kill() {
+      if (daemon.pid === undefined) return;
+      await daemon.stop('SIGKILL');
+      if (esp === 'kernel') return;
+      for (const family of ['-4', '-6']) {
+        const rule = ['ip', family, 'rule', 'delete', 'preference', '220', 'lookup', '220'];
+        // It may have died before it made one.
+        await execa('nsenter', [`--net=${netns.path}`, ...rule], { reject: false });
+      }
+    },
+  };
+}
+
+/** Resolves when it takes orders and knows the connection; throws StartFailed with the end of its log otherwise. */
+export async function startCharon(options: CharonOptions): Promise<Charon> {
+  const file = (name: string): string => join(options.folder, name);
+  const charon = await startBareCharon(options);
+  // As charon-systemd, because of AppArmor.
+  await copyFile('/usr/sbin/swanctl', file('swanctl'));
+  await writeFile(file('swanctl.conf'), swanctlConf(options), { mode: 0o600 });
+  const env = { STRONGSWAN_CONF: file('strongswan.conf') };
   const swanctl = async (...args: string[]): Promise<string> => {
-    const uri = `unix://${file('vici')}`;
+    const uri = `unix://${charon.socket}`;
     const { stdout } = await execa(file('swanctl'), [...args, '--uri', uri], { env, timeout: SWANCTL_LIMIT_MS });
     return stdout;
-  };
-  const kill = async (): Promise<void> => {
-    if (daemon.pid === undefined) return;
-    await daemon.stop('SIGKILL');
-    for (const family of ['-4', '-6']) {
-      const rule = ['ip', family, 'rule', 'delete', 'preference', '220', 'lookup', '220'];
-      // It may have died before it made one.
-      await execa('nsenter', [`--net=${netns.path}`, ...rule], { reject: false });
-    }
   };
   try {
     await swanctl('--load-all', '--file', file('swanctl.conf'));
   } catch (error) {
-    await kill();
+    await charon.kill();
     throw error;
   }
 
   return {
-    log: file('charon.log'),
+    ...charon,
     async initiate() {
       await swanctl('--initiate', '--child', CONNECTION);
     },
@@ -110,15 +134,13 @@ export async function startCharon(options: CharonOptions): Promise<Charon> {
       const sas = await swanctl('--list-sas', '--raw').catch(() => '');
       return /state=ESTABLISHED.*child-sas \{.*state=INSTALLED/s.test(sas);
     },
-    stop: () => daemon.stop('SIGTERM', STOP_LIMIT_MS),
-    kill,
   };
 }
 
-function strongswanConf(vici: string): string {
+function strongswanConf(vici: string, plugins: readonly string[]): string {
   return `charon-systemd {
   load_modular = no
-  load = ${PLUGINS}
+  load = ${[PLUGINS, ...plugins].join(' ')}
   # With the DPD's delay of 1 s a dead peer is found after 3.4 s.
   retransmit_timeout = 0.6
   retransmit_base = 1
