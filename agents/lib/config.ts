@@ -7,14 +7,8 @@ import { dirname } from 'node:path';
 import * as E from 'fp-ts/lib/Either.js';
 import { problems } from '../../functions/model/codec.ts';
 import { ConstellationVpn, type Vpn } from '../../functions/model/vpn.ts';
+import { followFolder } from './follow-folder.ts';
 import type { Log } from './log.ts';
-import { wait } from './wait.ts';
-import { watchFolder } from './watch-folder.ts';
-
-/** Read again this often even if nothing said that it changed. */
-const RECHECK_MS = 60_000;
-/** The same while there is no folder to watch. */
-const MISSING_FOLDER_MS = 2_000;
 
 /** The configuration, or what is wrong with the text: one sentence each, field path first, no value quoted. */
 export function parseConfig(text: string): { vpn: Vpn } | { problems: string[] } {
@@ -66,18 +60,8 @@ export class ConfigFile {
   }
 
   /** Reads, then follows changes until `signal` is aborted. */
-  async follow(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      const round = new AbortController();
-      const end = (): void => round.abort();
-      signal.addEventListener('abort', end, { once: true });
-      // Watching starts before reading, so that no change falls between the two.
-      const watcher = watchFolder(dirname(this.#options.file), end);
-      await this.read();
-      await wait(watcher === undefined ? MISSING_FOLDER_MS : RECHECK_MS, round.signal);
-      watcher?.close();
-      signal.removeEventListener('abort', end);
-    }
+  follow(signal: AbortSignal): Promise<void> {
+    return followFolder(dirname(this.#options.file), () => this.read(), signal);
   }
 
   async read(): Promise<void> {
