@@ -8,7 +8,7 @@ import * as esbuild from 'esbuild';
 
 const ROOT = new URL('..', import.meta.url).pathname;
 
-export const AGENTS = ['endpoint-sync', 'routing'] as const;
+export const AGENTS = ['endpoint-sync', 'routing', 'frontend'] as const;
 
 /**
  * For Node itself, since they count from the start of the process on only: a small young generation, and a limit that lets

@@ -1,6 +1,7 @@
 /** endpoint-sync as a process: the bundle that its image holds, with a kubeconfig in place of a Pod's ServiceAccount. */
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -60,7 +61,10 @@ let folder: Promise<string> | undefined;
 /** Path of an agent's bundle. Built once for each process. */
 export async function agentBundle(name: (typeof AGENTS)[number]): Promise<string> {
   folder ??= mkdtemp(join(tmpdir(), 'constellation-vpn-agents-')).then(async (made) => {
+    process.once('exit', () => rmSync(made, { recursive: true, force: true }));
     await buildAgents(made);
+    // An agent that is not root reads it, too.
+    await chmod(made, 0o755);
     return made;
   });
   return join(await folder, `${name}.mjs`);
