@@ -648,6 +648,17 @@ test('a short PPK is somebody else’s business', (tt) => {
   };
   tt.deepEqual(findings(goodSpec({}, { ppkSecretRef: { name: 'ppk', id: 'me' } }), [frontend(), secret(), ppk]), []);
 });
+test('a PPK with a line break is refused, as the frontend would', (tt) => {
+  const ppk = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'ppk', namespace: 'constellation-vpn' },
+    data: { ppk: Buffer.from('a key\n').toString('base64') },
+  };
+  const found = findings(goodSpec({}, { ppkSecretRef: { name: 'ppk', id: 'me' } }), [frontend(), secret(), ppk]);
+  tt.is(found.length, 1);
+  tt.regex(found[0] ?? '', /^error Secret\/ppk data\.ppk: holds a line break/);
+});
 
 const maker = test.macro((tt, item: object) => tt.deepEqual(findings(goodSpec(), [frontend(), item as Item]), []));
 test('made by cert-manager', maker, { kind: 'Certificate', metadata: { name: 'x' }, spec: { secretName: 'vpn-psk' } });

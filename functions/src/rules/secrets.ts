@@ -52,11 +52,13 @@ function content(secret: Item, { key, path }: SecretFile): Result[] {
   if (value.kind === 'broken') return [about(secret, 'error', field, 'is not base64: use stringData for text')];
   if (value.kind === 'encrypted') return [];
   if (value.bytes.length === 0) return [about(secret, 'error', field, 'is empty')];
-  if (path !== 'psk') return [];
+  if (path !== 'psk' && path !== 'ppk') return [];
   const text = Buffer.from(value.bytes).toString('utf8');
   if (!Buffer.from(text, 'utf8').equals(value.bytes)) return []; // binary keys are fine
   const problem = pskProblem(text);
   if (problem !== undefined) return [about(secret, 'error', field, problem)];
+  // A PPK comes on top of another secret.
+  if (path === 'ppk') return [];
   return pskWarnings(text).map((message) => about(secret, 'warning', field, message));
 }
 
