@@ -9,6 +9,7 @@ import { isRight } from 'fp-ts/lib/Either.js';
 import { loadAll } from 'js-yaml';
 import type { Registry } from 'prom-client';
 import { createMetrics as endpointSync } from '../agents/endpoint-sync/metrics.ts';
+import { createMetrics as frontend } from '../agents/frontend/metrics.ts';
 import { createMetrics as routing } from '../agents/routing/metrics.ts';
 import type { JsonSchema } from '../functions/model/codec.ts';
 import { getText, isRecord } from '../functions/model/krm.ts';
@@ -114,6 +115,7 @@ const sourcesOf = (folder: string): string =>
 const valid = (): boolean => true;
 const SAID = 'names every metric, every option, and lines that the log really has';
 test(`endpoint-sync.md ${SAID}`, agentPage, 'endpoint-sync', endpointSync(valid).registry, { options: 5, lines: 6 });
+test(`frontend.md ${SAID}`, agentPage, 'frontend', frontend(valid, async () => []).registry, { options: 5, lines: 8 });
 test(`routing.md ${SAID}`, agentPage, 'routing', routing(valid).registry, { options: 12, lines: 12 });
 
 test("README.md: the sample of stderr is the functions' own", async (t) => {
