@@ -13,6 +13,8 @@ import { createMetrics } from './metrics.ts';
 import { Probe } from './probe/probe.ts';
 import { followEvents } from './tunnel/events.ts';
 import { Tunnel, type Desired } from './tunnel/reconcile.ts';
+import { listSas, type IkeSa } from './tunnel/sas.ts';
+import { ViciConnection } from './vici/connection.ts';
 import { followVici } from './vici/follow.ts';
 
 /** Everything is looked at again this often even if nothing said that it changed. */
@@ -50,7 +52,7 @@ export function createAgent(log: Log, settings: Settings) {
 
   const metrics = createMetrics(
     () => config.problems.length === 0 && siteProblem() === undefined,
-    () => tunnel.sas(),
+    () => readSasOnce(settings.socket),
   );
   const tunnel: Tunnel = new Tunnel({ log, metrics, desired });
   const probe = new Probe({
@@ -191,4 +193,14 @@ export function createAgent(log: Log, settings: Settings) {
 function localIdOf({ ipsec }: Site, credentials: Credentials): string | undefined {
   const [leaf] = credentials.kind === 'certificate' ? credentials.chain : [];
   return ipsec.localID ?? (leaf === undefined ? undefined : subjectIdentity(leaf));
+}
+
+/** Over a connection of its own: on the agent's a command may be under way that takes long. */
+async function readSasOnce(socket: string): Promise<IkeSa[]> {
+  const vici = await ViciConnection.open(socket);
+  try {
+    return await listSas(vici);
+  } finally {
+    vici.close();
+  }
 }

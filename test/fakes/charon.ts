@@ -1,8 +1,10 @@
 /** charon as the agent `frontend` sees it through VICI, in memory, with a gateway behind it. Answers as 5.9.8 does. */
+import { Cidr, containsCidr } from '../../functions/model/cidr.ts';
 import {
   ViciCommandError,
   ViciUnavailable,
   ViciUnknownCommand,
+  type RequestOptions,
   type ViciConnection,
 } from '../../agents/frontend/vici/connection.ts';
 import {
@@ -15,15 +17,19 @@ import {
   type Section,
 } from '../../agents/frontend/vici/message.ts';
 
-export interface Sent {
+interface Sent {
   readonly command: string;
   /** As charon decodes it. */
   readonly message: Decoded;
+  /** How long it has to answer; undefined: as long as for any other command. */
+  readonly timeoutMs: number | undefined;
 }
 
-export interface FakeChildSa {
+interface FakeChildSa {
   readonly uid: string;
   readonly name: string;
+  /** What it was made by, as JSON. */
+  readonly config: string;
   state: string;
   readonly localTs: readonly string[];
   readonly remoteTs: readonly string[];
@@ -31,7 +37,7 @@ export interface FakeChildSa {
   looks: number;
 }
 
-export interface FakeIkeSa {
+interface FakeIkeSa {
   readonly uid: string;
   /** Of the connection. */
   readonly name: string;
@@ -41,9 +47,7 @@ export interface FakeIkeSa {
   children: FakeChildSa[];
 }
 
-const QUESTIONS: ReadonlySet<string> = new Set(
-  'get-keys get-shared get-algorithms list-conns list-sas list-policies'.split(' '),
-);
+const QUESTIONS: ReadonlySet<string> = new Set('get-keys get-shared get-algorithms list-conns list-sas'.split(' '));
 /** Without a result: success. */
 type Handler = (message: Decoded) => Section | undefined;
 
@@ -54,6 +58,7 @@ export class FakeCharon {
   readonly shared = new Map<string, Decoded>();
   readonly certificates: Decoded[] = [];
   readonly keys: Decoded[] = [];
+  /** Of the connections loaded, the children whose start_action is trap: charon installs them itself. */
   readonly traps = new Set<string>();
   ikeSas: FakeIkeSa[] = [];
   algorithms: Section = { encryption: {}, integrity: {}, aead: {}, prf: {}, dh: {} };
@@ -61,10 +66,12 @@ export class FakeCharon {
   gateway: 'answers' | 'silent' | 'refuses' = 'answers';
   /** Times that a new CHILD_SA is listed before it is INSTALLED. */
   looks = 0;
+  /** Children that the gateway refuses alone. */
+  readonly refusedChildren = new Set<string>();
+  /** It ends at this command. */
+  diesAt: string | undefined;
   /** charon's words to a command, instead of carrying it out. */
   readonly refusals = new Map<string, string>();
-  /** Whether a connection's start_action installs its traps. */
-  installsTraps = true;
   /** Children that are in the configuration and lost their last SA to a command. */
   readonly interrupted: string[] = [];
   #stopped = false;
@@ -72,9 +79,9 @@ export class FakeCharon {
 
   get vici(): ViciConnection {
     const client: Pick<ViciConnection, 'request' | 'stream'> = {
-      request: async (command, message) => this.#answer(command, message),
-      stream: async (command, event, message) => {
-        const answer = this.#answer(command, message);
+      request: async (command, message, options) => this.#answer(command, message, options),
+      stream: async (command, event, message, options) => {
+        const answer = this.#answer(command, message, options);
         return sections(answer, event).map(([, one]) => one);
       },
     };
@@ -100,20 +107,23 @@ export class FakeCharon {
     this.#stopped = true;
   }
 
-  /** Another process in its place: it knows nothing, and its gateway has seen the SAs end. */
+  /** Another process in its place: it knows nothing, counts from 1 again, and its gateway has seen the SAs end. */
   restart(): void {
     this.#stopped = false;
+    this.diesAt = undefined;
     this.connections.clear();
     this.shared.clear();
     this.traps.clear();
     this.#clearCreds();
     this.ikeSas = [];
+    this.#uid = 0;
   }
 
   /** The gateway asks for a CHILD_SA of this child of ours. Its uid. */
   gatewayDials(connection: string, name: string, localTs: readonly string[], remoteTs: readonly string[]): string {
+    const sa = this.#ikeSaOf(connection);
     const child = this.#newChild(name, localTs, remoteTs, 0);
-    this.#ikeSaOf(connection).children.push(child);
+    sa.children.push(child);
     return child.uid;
   }
 
@@ -125,10 +135,11 @@ export class FakeCharon {
     return found;
   }
 
-  #answer(command: string, section: Section = {}): Decoded {
+  #answer(command: string, section: Section = {}, { timeoutMs }: RequestOptions = {}): Decoded {
     const message = decodeMessage(encodeMessage(section));
+    if (command === this.diesAt) this.stop();
     if (this.#stopped) throw new ViciUnavailable('/vici: charon has ended, or has closed the connection');
-    this.requests.push({ command, message });
+    this.requests.push({ command, message, timeoutMs });
     const refusal = this.refusals.get(command);
     if (refusal !== undefined) throw new ViciCommandError(command, refusal);
     const handler = this.#handlers[command];
@@ -159,13 +170,6 @@ export class FakeCharon {
     'list-sas': (message) => ({
       'list-sa': numbered(this.ikeSas.filter(({ name }) => name === text(message, 'ike')).map((sa) => sasRecord(sa))),
     }),
-    'list-policies': () => ({ 'list-policy': numbered([...this.traps].map(policyRecord)) }),
-    install: (message) => {
-      const child = text(message, 'child') ?? '';
-      if (this.#configOf(child) === undefined) throw new ViciCommandError('install', 'configuration name not found');
-      this.traps.add(child);
-      return undefined;
-    },
     initiate: (message) => this.#initiate(text(message, 'ike') ?? '', text(message, 'child') ?? ''),
     terminate: (message) => this.#terminate(text(message, 'ike-id'), text(message, 'child-id')),
   };
@@ -182,7 +186,7 @@ export class FakeCharon {
       this.connections.set(name, connection);
       this.traps.clear();
       for (const [child, section] of sections(connection, 'children'))
-        if (this.installsTraps && text(section, 'start_action') === 'trap') this.traps.add(child);
+        if (text(section, 'start_action') === 'trap') this.traps.add(child);
     }
     return { success: 'yes' };
   }
@@ -204,20 +208,32 @@ export class FakeCharon {
   }
 
   #newChild(name: string, localTs: readonly string[], remoteTs: readonly string[], looks: number): FakeChildSa {
-    return { uid: this.#next(), name, state: looks === 0 ? 'INSTALLED' : 'INSTALLING', localTs, remoteTs, looks };
+    const config = JSON.stringify(this.#configOf(name));
+    return {
+      uid: this.#next(),
+      name,
+      config,
+      state: looks === 0 ? 'INSTALLED' : 'INSTALLING',
+      localTs,
+      remoteTs,
+      looks,
+    };
   }
 
   #initiate(connection: string, name: string): Section {
     const config = this.#configOf(name);
     if (config === undefined) throw new ViciCommandError('initiate', `CHILD_SA config '${name}' not found`);
-    if (this.gateway === 'refuses') return { success: 'yes' };
+    if (this.gateway === 'refuses' || this.refusedChildren.has(name)) return { success: 'yes' };
     const sa = this.#ikeSaOf(connection);
     if (this.gateway === 'silent') {
       if (sa.children.length === 0) sa.state = 'CONNECTING';
       return { success: 'yes' };
     }
     sa.state = 'ESTABLISHED';
-    sa.children.push(this.#newChild(name, list(config, 'local_ts'), list(config, 'remote_ts'), this.looks));
+    // Nor does charon make a second one by the same configuration.
+    if (sa.children.some((child) => child.state === 'INSTALLED' && child.config === JSON.stringify(config)))
+      return { success: 'yes' };
+    sa.children.push(this.#newChild(name, selectors(config, 'local_ts'), selectors(config, 'remote_ts'), this.looks));
     return { success: 'yes' };
   }
 
@@ -248,6 +264,12 @@ const ABOUT = ['child', 'child-id', 'ike-id', 'id', 'name', 'flag', 'type'];
 const numbered = (records: readonly Section[]): Section =>
   Object.fromEntries(records.map((record, i) => [`event ${i}`, record]));
 
+/** Of a child's configuration: charon leaves those out that are inside another one. */
+function selectors(config: Decoded, key: string): string[] {
+  const all = list(config, key).filter((one) => Cidr.is(one));
+  return all.filter((cidr) => !all.some((other) => other !== cidr && containsCidr(other, cidr)));
+}
+
 /** Only the part that the agent reads; charon writes its own names there (`local-ts` of `local_ts`). */
 const connectionRecord = ([name, connection]: readonly [string, Decoded]): Section => ({
   [name]: {
@@ -255,13 +277,11 @@ const connectionRecord = ([name, connection]: readonly [string, Decoded]): Secti
     children: Object.fromEntries(
       sections(connection, 'children').map(([child, section]) => [
         child,
-        { mode: 'TUNNEL', 'local-ts': list(section, 'local_ts'), 'remote-ts': list(section, 'remote_ts') },
+        { mode: 'TUNNEL', 'local-ts': selectors(section, 'local_ts'), 'remote-ts': selectors(section, 'remote_ts') },
       ]),
     ),
   },
 });
-
-const policyRecord = (child: string): Section => ({ [`site/${child}`]: { child, ike: 'site', mode: 'TUNNEL' } });
 
 function sasRecord({ uid, name, state, children }: FakeIkeSa): Section {
   for (const child of children) {

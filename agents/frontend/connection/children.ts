@@ -33,7 +33,9 @@ export function childrenOf(vpn: Vpn, site: Site): Child[] {
   if (startAction === 'none' || childSAs === 'one') return whole;
   const groups = childSAs === 'perPair' ? pairs(local, site.peerCIDRs) : ranges(local, site.peerCIDRs);
   // Of a family that we have none of: without local_ts charon would offer its own address.
-  return [...groups.filter(({ localTs }) => localTs.length > 0), ...whole];
+  const ours = groups.filter(({ localTs }) => localTs.length > 0);
+  // More than one can't be asked for at once, and the message must not be twice as long.
+  return whole.length > 1 ? ours : [...ours, ...whole];
 }
 
 /** One for each range, with all of ours of its family; many ranges share a fixed number. */

@@ -88,6 +88,10 @@ test('nor many of them', (tt) => {
     ['all'],
   );
 });
+test('nor more than can be asked for at once: there is no child then', (tt) => {
+  const remote = Array.from({ length: 256 }, (_, n) => v6(n + 1));
+  tt.deepEqual(children(remote, { local: ['10.10.7.0/24'] }), []);
+});
 
 const v4 = (n: number): string => `10.${128 + (n >> 8)}.${n & 255}.0/24`;
 const v6 = (n: number): string => `fd12:${n.toString(16)}::/32`.replace(':0::', '::');
@@ -144,21 +148,43 @@ const oneChanges = test.macro((tt, least: number, most: number) => {
 test('a range more or less changes one child: few ranges', oneChanges, 1, MAX_CHILDREN);
 test('a range more or less changes one child: many ranges', oneChanges, MAX_CHILDREN + 1, 700);
 
-test('every range is in one dialled child and in one that takes whatever the gateway dials', (tt) => {
+/** A TS payload counts no further: what a gateway can ask for at once. */
+const AT_ONCE = 255;
+const isAll = ({ name }: Child): boolean => name === ALL || name.startsWith(`${ALL}-`);
+test('every range is in one dialled child and, if they fit, in the one that takes whatever the gateway dials', (tt) => {
   fc.assert(
     fc.property(ranges(1, 600), fc.constantFrom<Mode>('perRange', 'one'), (remote, childSAs) => {
       const found = children(remote, { childSAs });
-      const isAll = ({ name }: Child): boolean => name === ALL || name.startsWith(`${ALL}-`);
       const rangesOf = (some: readonly Child[]): string[] => some.flatMap(({ remoteTs }) => remoteTs).sort();
-      const expected = JSON.stringify([...remote].sort());
+      const [all, expected] = [JSON.stringify(rangesOf(found.filter(isAll))), JSON.stringify([...remote].sort())];
       return (
         JSON.stringify(rangesOf(dialled(found))) === expected &&
-        JSON.stringify(rangesOf(found.filter(isAll))) === expected
+        all === (childSAs === 'one' || remote.length <= AT_ONCE ? expected : '[]')
       );
     }),
+    // To look for a shorter list would take minutes.
+    { endOnFailure: true },
   );
   tt.pass();
 });
+for (const childSAs of ['perRange', 'perPair'] as const) {
+  test(`${childSAs}: one for all ranges, as long as a gateway can ask for them at once`, (tt) => {
+    const found = children(many(AT_ONCE), { childSAs });
+    tt.deepEqual(
+      found.filter((child) => !child.dialled).map(({ name, remoteTs }) => [name, remoteTs.length]),
+      [[ALL, AT_ONCE]],
+    );
+    tt.is(found.at(-1)?.name, ALL);
+  });
+  test(`${childSAs}: with more ranges there is none, and all are dialled`, (tt) => {
+    const found = children(many(AT_ONCE + 1), { childSAs });
+    tt.deepEqual(
+      found.filter((child) => isAll(child) || !child.dialled),
+      [],
+    );
+    tt.is(new Set(found.flatMap(({ remoteTs }) => remoteTs)).size, AT_ONCE + 1);
+  });
+}
 
 test('perPair: every pair of a family once', (tt) => {
   fc.assert(
@@ -200,6 +226,18 @@ for (const [count, childSAs, names] of [
     );
     tt.true(found.every((child) => child.dialled));
   });
+test('start action none: what the gateway dials is taken, however many ranges there are', (tt) => {
+  const found = children(many(600), { startAction: 'none' });
+  tt.deepEqual(
+    found.map(({ name, dialled: ours }) => [name, ours]),
+    [
+      ['all', false],
+      ['all-2', false],
+      ['all-3', false],
+    ],
+  );
+  tt.is(new Set(found.flatMap(({ remoteTs }) => remoteTs)).size, 600);
+});
 test('buckets that overflow', (tt) => {
   const found = children(Array.from({ length: 45_000 }, (_, n) => v6(n + 1)));
   tt.true(sane(found));

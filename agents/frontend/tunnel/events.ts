@@ -11,7 +11,7 @@ interface Deps {
   readonly metrics: Metrics;
   /** What we offer and accept, as the configuration has it: charon does not tell who only offers. */
   readonly proposals: () => { readonly ike: readonly string[]; readonly esp: readonly string[] } | undefined;
-  /** An SA has ended, or an IKE_SA is up. */
+  /** An SA is up, or has ended. */
   readonly onChange: () => void;
 }
 
@@ -54,7 +54,7 @@ export async function followEvents(vici: ViciConnection, { log, metrics, proposa
           up ? 'CHILD_SA up' : 'CHILD_SA down',
         );
       }
-    if (!up) onChange();
+    onChange();
   });
   await vici.subscribe('ike-rekey', (message) => {
     for (const sa of rekeyed(message)) log.info(ikeKeys(sa), 'IKE_SA rekeyed');

@@ -1,29 +1,30 @@
 /** Keeps charon at what the configuration and the Secret say: credentials, the connection, its SAs. */
 import { isDeepStrictEqual } from 'node:util';
+import { Cidr, containsCidr, sortCidrs } from '../../../functions/model/cidr.ts';
 import type { Site, Vpn } from '../../../functions/model/vpn.ts';
 import { backoffMs } from '../../lib/backoff.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Again } from '../../lib/queue.ts';
 import { SayOnce } from '../../lib/say-once.ts';
-import { wait } from '../../lib/wait.ts';
 import { childrenOf, type Child } from '../connection/children.ts';
 import { CONNECTION, connectionOf, loadConn, type Connection } from '../connection/load-conn.ts';
 import { missingPlugins } from '../connection/plugins.ts';
 import type { Credentials } from '../credentials/decode.ts';
 import { loadCredentials } from '../credentials/load.ts';
 import type { Metrics } from '../metrics.ts';
-import { ViciCommandError, ViciUnavailable, type ViciConnection } from '../vici/connection.ts';
-import { list, sections, text, type Section } from '../vici/message.ts';
+import { ViciCommandError, type ViciConnection } from '../vici/connection.ts';
+import { list, sections, type Section } from '../vici/message.ts';
 import { planTunnel } from './plan.ts';
-import { readSas, type IkeSa } from './sas.ts';
+import { listSas, type IkeSa } from './sas.ts';
 
 /** Between two tries to dial; charon itself goes on trying for as long as nobody refuses. */
 const DIAL_BACKOFF = { firstMs: 1_000, maxMs: 30_000 };
 /** Between two looks at an IKE_SA that is being made: where it fails no event tells. */
 const WAITING_MS = 2_000;
-/** How long a new SA is waited for before the one that it replaces is left as it is. */
-const REPLACE_MS = 10_000;
-const LOOK_MS = 50;
+/** Tries in vain before it is said that an old SA stays in a new one's place. */
+const SAID_AFTER = 3;
+/** For what resolves the gateway's name: a DNS server that does not answer takes charon's resolver 10 s. */
+const SLOW = { timeoutMs: 60_000 };
 /** Answered at once, without the log of what follows. */
 const INITIATE = { ike: CONNECTION, timeout: '-1', 'init-limits': 'no', loglevel: '-1' };
 
@@ -52,8 +53,10 @@ export class Tunnel {
   /** What charon was given over this connection; undefined after a new start of either of us. */
   #credentials: { readonly credentials: Credentials; readonly ppkId: string } | undefined;
   #connection: Connection | undefined;
-  /** Tries to dial in a row after which not all was up. */
-  #dialled = 0;
+  /** Of children that are dialled and not up: how often in a row, and when next, in milliseconds of `performance.now()`. */
+  readonly #tries = new Map<string, { tries: number; next: number }>();
+  /** With what each was made by: where that comes back, charon makes no second one, but takes it for up. */
+  readonly #outdated = { ikeSas: new Map<string, Section>(), childSas: new Map<string, object>() };
   #problem: string | undefined = 'nothing has been loaded into charon yet';
 
   constructor(deps: Deps) {
@@ -73,13 +76,10 @@ export class Tunnel {
     this.#vici = undefined;
     this.#credentials = undefined;
     this.#connection = undefined;
+    this.#tries.clear();
+    this.#outdated.ikeSas.clear();
+    this.#outdated.childSas.clear();
     this.#problem = 'nothing has been loaded into charon yet';
-  }
-
-  /** The SAs of the site's connection. Throws where charon does not answer. */
-  async sas(): Promise<IkeSa[]> {
-    if (this.#vici === undefined) throw new ViciUnavailable(NO_ANSWER);
-    return readSas(await this.#vici.stream('list-sas', 'list-sa', { ike: CONNECTION }));
   }
 
   /** Throws where charon does not answer, or refuses something. */
@@ -91,8 +91,7 @@ export class Tunnel {
     const children = childrenOf(vpn, site);
     try {
       await this.#loadCredentials(vici, desired);
-      const dialled = children.filter((child) => child.dialled).map(({ name }) => name);
-      await this.#loadConnection(vici, site, connectionOf(site, localId, children), dialled);
+      await this.#loadConnection(vici, site, connectionOf(site, localId, children));
       this.#problem = undefined;
     } catch (error) {
       this.#problem = error instanceof Error ? error.message : String(error);
@@ -112,31 +111,39 @@ export class Tunnel {
     this.#deps.log.info({ kind: credentials.kind, ppk: credentials.ppk !== undefined }, 'credentials loaded');
   }
 
-  /** `dialled`: names of the children that we make. */
-  async #loadConnection(
-    vici: ViciConnection,
-    site: Site,
-    connection: Connection,
-    dialled: readonly string[],
-  ): Promise<void> {
+  async #loadConnection(vici: ViciConnection, site: Site, connection: Connection): Promise<void> {
     if (isDeepStrictEqual(connection, this.#connection)) return;
-    const before = this.#connection;
-    this.#connection = undefined;
     const loaded = await readConnections(vici);
     for (const name of loaded.keys()) if (name !== CONNECTION) await vici.request('unload-conn', { name });
     await this.#checkPlugins(vici, site);
-    const sas = await this.sas();
-    await vici.request('load-conn', loadConn(connection));
+    const sas = await listSas(vici);
+    // Where it refuses, it keeps this one.
+    const before = this.#connection;
+    await vici.request('load-conn', loadConn(connection), SLOW);
     this.#connection = connection;
-    this.#dialled = 0;
+    this.#outdate(sas, before?.ike ?? connection.ike, before?.children ?? loaded.get(CONNECTION) ?? {});
+    this.#tries.clear();
     const children = Object.keys(connection.children).length;
     this.#deps.metrics.reloads.inc({ what: 'connection' });
     this.#deps.log.info({ peer: site.ipsec.peer, children }, 'connection loaded');
+  }
 
-    if (before !== undefined && !isDeepStrictEqual(before.ike, connection.ike))
-      return this.#replaceIke(vici, site, dialled, sas);
-    for (const name of changedChildren(before?.children ?? loaded.get(CONNECTION) ?? {}, connection))
-      await this.#replaceChild(vici, site, name, sas);
+  /** `sas`: those there were when the connection was loaded in the place of another one. */
+  #outdate(sas: readonly IkeSa[], ike: Section, children: Readonly<Record<string, object>>): void {
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    const { ikeSas, childSas } = this.#outdated;
+    for (const { uid } of sas) {
+      const was = ikeSas.get(uid) ?? ike;
+      if (isDeepStrictEqual(was, connection.ike)) ikeSas.delete(uid);
+      else ikeSas.set(uid, was);
+    }
+    for (const { name, uid } of sas.flatMap((sa) => sa.children)) {
+      const was = childSas.get(uid) ?? children[name];
+      const now = connection.children[name];
+      if (was === undefined || now === undefined || !isChanged(was, now)) childSas.delete(uid);
+      else childSas.set(uid, was);
+    }
   }
 
   /** What charon lacks is said before a gateway refuses the rest of the proposal. */
@@ -151,83 +158,47 @@ export class Tunnel {
       );
   }
 
-  /** Another gateway, identity or cipher suite: the next IKE_SA, with all its CHILD_SAs, takes the old one's place. */
-  async #replaceIke(
-    vici: ViciConnection,
-    site: Site,
-    dialled: readonly string[],
-    sas: readonly IkeSa[],
-  ): Promise<void> {
-    if (sas.length === 0) return;
-    const old = sas.flatMap(({ children }) => children);
-    if (site.ipsec.startAction !== 'none' && !(await this.#initiate(vici, dialled, old))) return;
-    for (const { uid } of sas) await this.#terminate(vici, { 'ike-id': uid });
-  }
-
-  /** The new one stands before the old one goes. */
-  async #replaceChild(vici: ViciConnection, site: Site, name: string, sas: readonly IkeSa[]): Promise<void> {
-    const old = sas.flatMap(({ children }) => children).filter((sa) => sa.name === name && sa.state === 'INSTALLED');
-    if (old.length === 0 || site.ipsec.startAction === 'none' || !(await this.#initiate(vici, [name], old))) return;
-    for (const { uid } of old) await this.#terminate(vici, { 'child-id': uid });
-  }
-
-  /** True when all stand beside the `old` ones. Asked for and looked at: a command that waits would hold up all others. */
-  async #initiate(
-    vici: ViciConnection,
-    children: readonly string[],
-    old: readonly { uid: string }[],
-  ): Promise<boolean> {
-    for (const child of children) await vici.request('initiate', { ...INITIATE, child }).catch(ignoreRefusal);
-    const uids = new Set(old.map(({ uid }) => uid));
-    const end = performance.now() + REPLACE_MS;
-    let missing = children;
-    while (performance.now() < end) {
-      const live = (await this.sas()).flatMap((sa) => sa.children);
-      const fresh = live.filter(({ uid, state }) => state === 'INSTALLED' && !uids.has(uid));
-      missing = children.filter((child) => !fresh.some(({ name }) => name === child));
-      if (missing.length === 0) return true;
-      await wait(LOOK_MS);
-    }
-    this.#deps.log.error({ children: missing }, 'no SA by the new configuration, the old one stays');
-    return false;
-  }
-
   /** Asked for, not waited for. One that has gone already is no mistake. */
   async #terminate(vici: ViciConnection, which: Readonly<Record<string, string>>): Promise<void> {
     await vici.request('terminate', { ...which, timeout: '-1', loglevel: '-1' }).catch(ignoreRefusal);
   }
 
   async #keep(vici: ViciConnection, { ipsec }: Site, children: readonly Child[]): Promise<Again | void> {
-    if (ipsec.startAction.includes('trap')) await this.#keepTraps(vici, children);
-    const { dial, drop, waiting } = planTunnel(children, ipsec.startAction.includes('start'), await this.sas());
+    const sas = await listSas(vici);
+    const { dial, drop, dropIkeSas, waiting } = planTunnel(children, ipsec.startAction, sas, this.#outdated);
     for (const uid of drop) await this.#terminate(vici, { 'child-id': uid });
-    for (const child of dial) await vici.request('initiate', { ...INITIATE, child }).catch(ignoreRefusal);
-    if (waiting) return { afterMs: WAITING_MS };
-    if (dial.length === 0) {
-      this.#dialled = 0;
-      return undefined;
-    }
-    this.#dialled += 1;
-    return { afterMs: backoffMs(this.#dialled, DIAL_BACKOFF) };
+    for (const uid of dropIkeSas) await this.#terminate(vici, { 'ike-id': uid });
+    this.#sayOutdated(sas, dial);
+    for (const name of this.#tries.keys()) if (!waiting && !dial.includes(name)) this.#tries.delete(name);
+    const waits = waiting ? [WAITING_MS] : [];
+    for (const child of dial) waits.push(await this.#dial(vici, child));
+    return waits.length === 0 ? undefined : { afterMs: Math.min(...waits) };
   }
 
-  /** A trap needs the gateway's address: where its name was not known at load-conn, charon has installed none. */
-  async #keepTraps(vici: ViciConnection, children: readonly Child[]): Promise<void> {
-    const policies = await vici.stream('list-policies', 'list-policy', { trap: 'yes', ike: CONNECTION });
-    const trapped = new Set(policies.flatMap((policy) => sections(policy).map(([, one]) => text(one, 'child'))));
-    for (const { name, dialled } of children) {
-      if (!dialled || trapped.has(name)) continue;
-      try {
-        await vici.request('install', { ike: CONNECTION, child: name });
-        this.#said.over(`trap ${name}`);
-      } catch (error) {
-        if (!(error instanceof ViciCommandError)) throw error;
-        const problem = error.message;
-        this.#said.say(`trap ${name}`, problem, () =>
-          this.#deps.log.warn({ child: name, problem }, 'traffic to these ranges does not dial the gateway yet'),
-        );
-      }
-    }
+  /** Unless it was tried just before. Answers how long the next try has to wait, in milliseconds. */
+  async #dial(vici: ViciConnection, child: string): Promise<number> {
+    const now = performance.now();
+    const { tries, next } = this.#tries.get(child) ?? { tries: 0, next: now };
+    if (next > now) return next - now;
+    const afterMs = backoffMs(tries + 1, DIAL_BACKOFF);
+    this.#tries.set(child, { tries: tries + 1, next: now + afterMs });
+    await vici.request('initiate', { ...INITIATE, child }, SLOW).catch(ignoreRefusal);
+    return afterMs;
+  }
+
+  /** Forgets those that have gone, and says it where they stay for long. */
+  #sayOutdated(sas: readonly IkeSa[], dial: readonly string[]): void {
+    const there = new Set(sas.map(({ uid }) => uid));
+    const childrenThere = new Set(sas.flatMap(({ children }) => children.map(({ uid }) => uid)));
+    for (const uid of this.#outdated.ikeSas.keys()) if (!there.has(uid)) this.#outdated.ikeSas.delete(uid);
+    for (const uid of this.#outdated.childSas.keys()) if (!childrenThere.has(uid)) this.#outdated.childSas.delete(uid);
+    const stay = this.#outdated.ikeSas.size + this.#outdated.childSas.size > 0;
+    const refused = dial.filter((name) => (this.#tries.get(name)?.tries ?? 0) >= SAID_AFTER);
+    if (!stay) this.#said.over('outdated');
+    else if (refused.length > 0)
+      this.#said.say('outdated', '', () =>
+        this.#deps.log.error({ children: refused }, 'no SA by the new configuration yet, the old one stays'),
+      );
   }
 }
 
@@ -250,14 +221,15 @@ async function readConnections(vici: ViciConnection): Promise<Map<string, Loaded
   );
 }
 
-/** Only the selectors are known of what an earlier run has loaded. */
-function changedChildren(before: Readonly<Record<string, object>>, { children }: Connection): string[] {
-  const isChanged = (was: object, now: Section): boolean =>
-    Object.entries(was).some(([key, value]) => !isDeepStrictEqual(value, now[key]));
-  return Object.entries(children).flatMap(([name, now]) => {
-    const was = before[name];
-    return was !== undefined && isChanged(was, now) ? [name] : [];
-  });
+/** Only the selectors are known of what an earlier run has loaded, and of these not those inside others, which charon leaves out. */
+function isChanged(was: object, now: Section): boolean {
+  return Object.entries(was).some(([key, value]) => !isDeepStrictEqual(widest(value), widest(now[key])));
+}
+
+/** Of selectors those that are in no other one, sorted; anything else as it is. */
+function widest(value: unknown): unknown {
+  if (!Array.isArray(value) || !value.every((one) => Cidr.is(one))) return value;
+  return sortCidrs(value.filter((cidr) => !value.some((other) => other !== cidr && containsCidr(other, cidr))));
 }
 
 function ignoreRefusal(error: unknown): void {

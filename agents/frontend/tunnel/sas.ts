@@ -1,4 +1,6 @@
 /** What list-sas and the updown events tell of SAs (VICI README, list-sa), as data. */
+import { CONNECTION } from '../connection/load-conn.ts';
+import type { ViciConnection } from '../vici/connection.ts';
 import { list, sections, text, type Decoded } from '../vici/message.ts';
 
 export interface ChildSa {
@@ -35,6 +37,10 @@ export interface IkeSa {
   readonly establishedSeconds: number;
   readonly children: readonly ChildSa[];
 }
+
+/** The SAs of the site's connection. Throws ViciUnavailable. */
+export const listSas = async (vici: ViciConnection): Promise<IkeSa[]> =>
+  readSas(await vici.stream('list-sas', 'list-sa', { ike: CONNECTION }));
 
 /** `events`: those of list-sa, each one IKE_SA by its name. */
 export const readSas = (events: readonly Decoded[]): IkeSa[] =>

@@ -1,6 +1,8 @@
 import test from 'ava';
+import { FakeCharon } from '../../../test/fakes/charon.ts';
+import { ViciUnavailable } from '../vici/connection.ts';
 import { decodeMessage, encodeMessage, type Section } from '../vici/message.ts';
-import { readIkeSa, readSas } from './sas.ts';
+import { listSas, readIkeSa, readSas } from './sas.ts';
 
 // Records of strongSwan 5.9.8's list-sas between two charons; the IKE_SA of the gateway's answer is the second one.
 
@@ -182,4 +184,22 @@ test('a CHILD_SA without a name has that of its section; what is missing is empt
   const [child] = sa?.children ?? [];
   tt.like(sa, { uid: '', state: '', remoteHost: '', establishedSeconds: 0 });
   tt.like(child, { name: 'a', uid: '', state: '', localTs: [], remoteTs: [], bytesIn: 0, installedSeconds: 0 });
+});
+
+test("the SAs of the site's connection, not those of another one", async (tt) => {
+  const charon = new FakeCharon();
+  tt.deepEqual(await listSas(charon.vici), []);
+  charon.gatewayDials('other', 'all', ['10.10.0.0/16'], ['192.168.60.0/24']);
+  const uid = charon.gatewayDials('site', 'all', ['10.10.0.0/16'], ['192.168.50.0/24']);
+  const sas = await listSas(charon.vici);
+  tt.deepEqual(
+    sas.map(({ name, children }) => [name, children.map((child) => [child.uid, child.remoteTs])]),
+    [['site', [[uid, ['192.168.50.0/24']]]]],
+  );
+});
+
+test('charon is gone: that is told, not that there is none', async (tt) => {
+  const charon = new FakeCharon();
+  charon.stop();
+  await tt.throwsAsync(listSas(charon.vici), { instanceOf: ViciUnavailable });
 });
