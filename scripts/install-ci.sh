@@ -18,6 +18,8 @@ need charon-systemd charon-systemd       # real tunnels in the namespaces
 need swanctl strongswan-swanctl          # their orders
 need /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so libcharon-extra-plugins # ESP in user space
 need /usr/lib/ipsec/plugins/libstrongswan-gcm.so libstrongswan-standard-plugins      # AES-GCM, ECP-384
+need qemu-system-x86_64 qemu-system-x86  # runs a kernel with ESP where the machine's has none
+need /usr/sbin/modprobe kmod             # that kernel loads its modules by it
 need podman podman         # runs the image; kpt and kustomize call it
 need buildah buildah       # builds it, and needs no container for that
 need runc runc             # the runtime that scripts/container-setup.ts names

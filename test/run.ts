@@ -4,12 +4,17 @@
  * (CI=true) that is a failure.
  */
 import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { findTool, ToolMissing } from '../scripts/tools.ts';
+import { hasESP } from './esp/has-esp.ts';
+import { findKernel } from './esp/kernel.ts';
 
 interface Tier {
   readonly files: readonly string[];
+  /** What runs them and prints TAP, where that isn't ava. */
+  readonly command?: readonly string[];
   /** Why this machine can't run it, or undefined. */
   readonly missing: () => Promise<string | undefined>;
 }
@@ -43,6 +48,20 @@ const TIERS: Record<string, Tier> = {
         ['setpriv', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'],
       ),
   },
+  esp: {
+    files: ['test/esp/kernel_test.ts', 'test/esp/agent_test.ts'],
+    command: [
+      process.execPath,
+      fileURLToPath(new URL('esp/run-on-esp.ts', import.meta.url)),
+      process.execPath,
+      '--test',
+      '--test-concurrency=1',
+      `--test-reporter=${fileURLToPath(new URL('esp/reporter.ts', import.meta.url))}`,
+    ],
+    missing: async () =>
+      (await lacking([], ['setpriv', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'])) ??
+      ((await hasESP()) ? undefined : lackingGuest()),
+  },
   images: {
     files: ['test/images/**/*_test.ts'],
     missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
@@ -56,6 +75,9 @@ const PACKAGES: Record<string, string> = {
   nft: 'nftables',
   ping: 'iputils-ping',
   swanctl: 'strongswan-swanctl',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  modprobe: 'kmod',
+  'dpkg-deb': 'dpkg',
 };
 
 /** Debian keeps some of these in folders that are on root's PATH alone. (npm puts another program called nft before it.) */
@@ -70,6 +92,20 @@ async function lacking(
       return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
   try {
     for (const tool of tools) await findTool(tool);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ToolMissing) return error.message;
+    throw error;
+  }
+}
+
+/** What a kernel with ESP takes where this machine's own has none. */
+async function lackingGuest(): Promise<string | undefined> {
+  if (process.arch !== 'x64') return 'this kernel has no ESP, and the guest that has is for x86-64 alone';
+  const command = await lacking([], ['qemu-system-x86_64', 'modprobe', 'apt-get', 'dpkg-deb']);
+  if (command !== undefined) return `this kernel has no ESP, and ${command}`;
+  try {
+    await findKernel((line) => console.error(line));
     return undefined;
   } catch (error) {
     if (error instanceof ToolMissing) return error.message;
@@ -98,9 +134,12 @@ function countLine(line: string, counts: Counts): void {
   else if (line.startsWith('not ok ')) counts.failed += 1;
 }
 
-/** Runs ava and passes its TAP on: passed tests as one line each, failed ones with all that ava says of them. */
-async function runTier(name: string, { files }: Tier, counts: Counts): Promise<void> {
-  const child = execa('ava', ['--tap', ...files], {
+const AVA = ['ava', '--tap'];
+
+/** Runs a tier's tests and passes their TAP on: passed tests as one line each, failed ones with all that ava says of them. */
+async function runTier(name: string, { files, command = AVA }: Tier, counts: Counts): Promise<void> {
+  const [program = '', ...args] = [...command, ...files];
+  const child = execa(program, args, {
     preferLocal: true,
     reject: false,
     stderr: 'inherit',
@@ -116,7 +155,7 @@ async function runTier(name: string, { files }: Tier, counts: Counts): Promise<v
   const ranNone = counts.passed === before.passed;
   if (counts.failed === before.failed && (exitCode !== 0 || ranNone)) {
     counts.failed += 1;
-    console.log(`${name}: not ok - ava ended with ${exitCode ?? 'a signal'}${ranNone ? ' and ran no test' : ''}`);
+    console.log(`${name}: not ok - the tests ended with ${exitCode ?? 'a signal'}${ranNone ? ' and ran no test' : ''}`);
   }
 }
 

@@ -254,10 +254,16 @@ export async function untilUp(agent: Frontend, children: number, limitMs = 20_00
 /** As the metric counts. */
 const INSTALLED = 3;
 const PORT = 9812;
+/** A guest of the tier esp is slow. */
+const START_MS = 60_000;
 
-/** Resolves when its HTTP server listens. */
-export async function startFrontend(netns: Netns, args: readonly string[]): Promise<Frontend> {
-  const command = [...SECURITY, process.execPath, ...NODE_FLAGS, await agentBundle('frontend'), ...args];
+/** Resolves when its HTTP server listens. `security`: arguments of setpriv, by default what the manifests give it. */
+export async function startFrontend(
+  netns: Netns,
+  args: readonly string[],
+  security: readonly string[] = SECURITY,
+): Promise<Frontend> {
+  const command = [...security, process.execPath, ...NODE_FLAGS, await agentBundle('frontend'), ...args];
   const child = netns.start('setpriv', command, { buffer: false, stderr: 'inherit', stdout: 'pipe' });
   const log: LogRecord[] = [];
   createInterface(child.stdout).on('line', (line) => log.push(JSON.parse(line) as LogRecord));
@@ -267,7 +273,7 @@ export async function startFrontend(netns: Netns, args: readonly string[]): Prom
     const end = text.lastIndexOf('\n');
     return { status: Number(text.slice(end + 1)), text: text.slice(0, end) };
   };
-  await until(() => log.some(({ msg }) => msg === 'started'), 'frontend to start');
+  await until(() => log.some(({ msg }) => msg === 'started'), 'frontend to start', START_MS);
   return {
     pid: child.pid ?? 0,
     log,

@@ -155,7 +155,7 @@ async function build(spaces: Spaces): Promise<void> {
 }
 
 /** Settings and `ip` commands in one process each. */
-async function setUp(ns: Netns, forwarding: 0 | 1, lines: readonly string[]): Promise<void> {
+export async function setUp(ns: Netns, forwarding: 0 | 1, lines: readonly string[]): Promise<void> {
   // A new namespace has the machine's own settings of IPv4, forwarding among them, and the kernel's defaults of IPv6. Without
   // accept_dad an address of IPv6 can be used at once instead of after 1 to 2 s.
   const settings = `cd /proc/sys/net
