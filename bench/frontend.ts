@@ -16,7 +16,6 @@ import {
   GATEWAY,
   ON_PREM,
   POD_RANGES,
-  PSK,
   untilUp,
   type Frontend,
   type Site,
@@ -30,11 +29,11 @@ const { values } = parseArgs({
     help: { type: 'boolean', short: 'h' },
     rounds: { type: 'string', default: '20' },
     'idle-seconds': { type: 'string', default: '60' },
-    mib: { type: 'string', default: '64' },
+    mib: { type: 'string', default: '16' },
   },
 });
 if (values.help === true) {
-  console.log(`Usage: npm run bench:frontend -- [--rounds 20] [--idle-seconds 60] [--mib 64]
+  console.log(`Usage: npm run bench:frontend -- [--rounds 20] [--idle-seconds 60] [--mib 16]
 
   --rounds        times that charon is killed, a range changed, and so on
   --idle-seconds  how long nothing changes, while CPU time is counted
@@ -61,7 +60,7 @@ async function main(): Promise<void> {
 }
 
 async function inSite(
-  measure: (site: Site, agent: Frontend) => Promise<void>,
+  measure: (site: Site, agent: Frontend, t: Teardown) => Promise<void>,
   options: SiteOptions = {},
 ): Promise<void> {
   const teardowns: (() => unknown)[] = [];
@@ -69,7 +68,7 @@ async function inSite(
   try {
     const site = await createSite(t, options);
     const agent = await site.startAgent();
-    await measure(site, agent);
+    await measure(site, agent, t);
   } finally {
     for (const teardown of teardowns.toReversed()) await teardown();
   }
@@ -159,39 +158,30 @@ async function changedRange(site: Site, agent: Frontend): Promise<void> {
   row(`packets lost on the other 49, of ${sent}`, String(sent - received), '', '0');
 }
 
-/** The same charon: with our agent, and with a swanctl.conf by hand and no agent. In turns. */
-async function throughput(site: Site, first: Frontend): Promise<void> {
-  const byHand = gatewayConf({
-    remoteAddress: GATEWAY,
-    children: { cluster: `local_ts = ${POD_RANGES.join(',')}\nremote_ts = ${ON_PREM.join(',')}` },
-    local: `auth = psk\nid = ${LOCAL_ID}`,
-    remote: `auth = psk\nid = ${GATEWAY}`,
-    secrets: `ike-1 {\nsecret = "${PSK}"\n}`,
-  });
-  const rates = { agent: [] as number[], hand: [] as number[] };
-  const measure = async (): Promise<number> => {
-    const { ms: took, digestsEqual } = await tcpTransfer(site.world.client, site.world.onprem, '192.168.50.9', bytes, {
-      timeoutMs: 120_000,
-    });
+/** Two of the same charon: with our agent, and with a swanctl.conf by hand and no agent. Transfers in turns, ABBA. */
+async function throughput(site: Site, agent: Frontend, t: Teardown): Promise<void> {
+  const byHand = await createSite(t);
+  await byHand.charon.load(
+    gatewayConf({
+      remoteAddress: GATEWAY,
+      children: { cluster: `local_ts = ${POD_RANGES.join(',')}\nremote_ts = ${ON_PREM.join(',')}` },
+      local: `auth = psk\nid = ${LOCAL_ID}`,
+      remote: `auth = psk\nid = ${GATEWAY}`,
+    }),
+  );
+  await byHand.charon.swanctl('--initiate', '--child', 'cluster');
+  await untilUp(agent, 2);
+  const measure = async ({ world: { client, onprem } }: Site): Promise<number> => {
+    const { ms: took, digestsEqual } = await tcpTransfer(client, onprem, '192.168.50.9', bytes, { timeoutMs: 120_000 });
     if (!digestsEqual) throw new Error('the transfer did not arrive');
     return (bytes * 8) / took / 1000;
   };
-  let agent = first;
-  for (let round = 0; round < Math.ceil(rounds / 2); round++) {
-    await untilUp(agent, 2);
-    await measure(); // warm
-    rates.agent.push(await measure());
-    await agent.stop('SIGKILL');
-    await site.charon.stop('SIGTERM');
-    await site.startCharon();
-    await site.charon.load(byHand);
-    await site.charon.swanctl('--initiate', '--child', 'cluster');
-    await measure();
-    rates.hand.push(await measure());
+  const rates = { agent: [] as number[], hand: [] as number[] };
+  for (const one of [site, byHand]) await measure(one); // warm
+  for (let round = 0; round < rounds * 2; round++) {
+    const order = round % 2 === 0 ? (['agent', 'hand'] as const) : (['hand', 'agent'] as const);
+    for (const name of order) rates[name].push(await measure(name === 'agent' ? site : byHand));
     progress(`throughput ${round + 1}: ${ms(rates.agent.at(-1) ?? 0)} and ${ms(rates.hand.at(-1) ?? 0)} Mbit/s`);
-    await site.charon.stop('SIGTERM');
-    await site.startCharon();
-    agent = await site.startAgent();
   }
   const [ours, theirs] = [quantile(rates.agent, 0.5), quantile(rates.hand, 0.5)];
   row(
