@@ -192,6 +192,15 @@ test('the same gateway by the same identity, other ranges', onSites, {
 });
 test('inside of the same site’s', onSpec, goodSpec({ peerCIDRs: ['172.20.0.0/16', '172.20.3.0/24'] }));
 
+test(
+  'selectors of one family, ranges of both',
+  onSpec,
+  goodSpec(
+    { podCIDR: ['10.10.0.0/16', 'fd10::/56'], peerCIDRs: ['192.168.100.0/24', 'fd12:3456::/48'] },
+    { localTrafficSelectors: ['10.10.0.0/16'] },
+  ),
+  'error spec.peerCIDRs[1]: is IPv6, but localTrafficSelectors has no IPv6 range: no tunnel could be made to it',
+);
 const NO_FAMILY = 'is IPv6, but podCIDR has no IPv6 range: no pod could use it';
 test(
   'IPv6 without IPv6 pods',

@@ -83,9 +83,13 @@ test.serial("charon runs with the manifest's user, group, capabilities and read-
   const container = await start(t);
   const log = (await container.log()).split('\n');
   t.is(log[0], 'start-charon: 0 kernel states of an earlier charon flushed, policies stay');
-  for (const line of log.slice(1)) t.regex(line, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} \d\d\[[A-Z]{3}\] /);
+  // Whether this machine's kernel has ESP.
+  const charons = log
+    .slice(1)
+    .filter((line) => !line.startsWith('start-charon: this kernel does no ESP with AES-GCM ('));
+  for (const line of charons) t.regex(line, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} \d\d\[[A-Z]{3}\] /);
   // Whether the kernel has XFRM interfaces, charon tries at every start.
-  const complaints = log.filter((it) => /fail|unable|error|denied|not permitted/i.test(it));
+  const complaints = charons.filter((it) => /fail|unable|error|denied|not permitted/i.test(it));
   t.deepEqual(
     complaints.filter((it) => !/XFRM interface|Unknown device type/.test(it)),
     [],

@@ -1,6 +1,7 @@
 /** Address ranges: nothing that the VPN takes may belong to somebody else. */
 import {
   type Cidr,
+  type Family,
   containsAddress,
   containsCidr,
   familyOf,
@@ -10,7 +11,7 @@ import {
   prefixLength,
 } from '../../model/cidr.ts';
 import type { Result } from '../../model/krm.ts';
-import type { Site } from '../../model/vpn.ts';
+import { localRanges, type Site } from '../../model/vpn.ts';
 import { called, inConfig, type Rule } from './rule.ts';
 
 const cidrs = (...texts: string[]): Cidr[] => texts as Cidr[];
@@ -90,24 +91,20 @@ export const siteOverlaps: Rule = (config) => {
     );
 };
 
-/** Each family that a site has needs addresses in the cluster, too. */
+/** Each family that a site has needs addresses in the cluster, too, and selectors that the gateway is offered. */
 export const families: Rule = (config) => {
-  const { sites, podCIDR } = config.vpn;
-  const missing = ([4, 6] as const).filter((family) => !podCIDR.some((cidr) => familyOf(cidr) === family));
-  return sites.flatMap(({ name, peerCIDRs }) =>
-    missing.flatMap((family) => {
-      const cidr = peerCIDRs.find((c) => familyOf(c) === family);
-      return cidr === undefined
-        ? []
-        : [
-            inConfig(
-              config,
-              'error',
-              config.paths.peerCIDR(name, cidr),
-              `is IPv${family}, but podCIDR has no IPv${family} range: no pod could use it`,
-              cidr,
-            ),
-          ];
+  const has = (ranges: readonly Cidr[], family: Family): boolean => ranges.some((cidr) => familyOf(cidr) === family);
+  return config.vpn.sites.flatMap((site) =>
+    ([4, 6] as const).flatMap((family): Result[] => {
+      const cidr = site.peerCIDRs.find((c) => familyOf(c) === family);
+      const lacks = !has(config.vpn.podCIDR, family)
+        ? `podCIDR has no IPv${family} range: no pod could use it`
+        : !has(localRanges(config.vpn, site), family)
+          ? `localTrafficSelectors has no IPv${family} range: no tunnel could be made to it`
+          : undefined;
+      if (cidr === undefined || lacks === undefined) return [];
+      const path = config.paths.peerCIDR(site.name, cidr);
+      return [inConfig(config, 'error', path, `is IPv${family}, but ${lacks}`, cidr)];
     }),
   );
 };

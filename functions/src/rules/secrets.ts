@@ -52,14 +52,18 @@ function content(secret: Item, { key, path }: SecretFile): Result[] {
   if (value.kind === 'broken') return [about(secret, 'error', field, 'is not base64: use stringData for text')];
   if (value.kind === 'encrypted') return [];
   if (value.bytes.length === 0) return [about(secret, 'error', field, 'is empty')];
-  if (path !== 'psk' && path !== 'ppk') return [];
-  const text = Buffer.from(value.bytes).toString('utf8');
-  if (!Buffer.from(text, 'utf8').equals(value.bytes)) return []; // binary keys are fine
+  return sharedKey(path, value.bytes).map(([severity, message]) => about(secret, severity, field, message));
+}
+
+/** What the frontend would say of it, too. */
+function sharedKey(path: string, bytes: Uint8Array): ['error' | 'warning', string][] {
+  const text = Buffer.from(bytes).toString('utf8');
+  const isText = Buffer.from(text, 'utf8').equals(bytes); // binary keys are fine
+  if ((path !== 'psk' && path !== 'ppk') || !isText) return [];
   const problem = pskProblem(text);
-  if (problem !== undefined) return [about(secret, 'error', field, problem)];
+  if (problem !== undefined) return [['error', problem]];
   // A PPK comes on top of another secret.
-  if (path === 'ppk') return [];
-  return pskWarnings(text).map((message) => about(secret, 'warning', field, message));
+  return path === 'ppk' ? [] : pskWarnings(text).map((message) => ['warning', message]);
 }
 
 /** Operators that write a Secret from an object of theirs: cert-manager, External Secrets, Sealed Secrets. */
