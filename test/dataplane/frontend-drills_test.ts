@@ -161,6 +161,18 @@ test.serial('one CHILD_SA for all: a changed range makes the new one before the 
   t.true(sent - received < 100);
 });
 
+test.serial('from a CHILD_SA for each range to one for all: it stands before they go', async (t) => {
+  const { site, agent } = await started(t);
+  await untilUp(agent, 2);
+  const flow = await startFlow(site.world.client, site.world.onprem, '192.168.50.9');
+  await site.configure({ ipsec: { childSAs: 'one' } });
+  await until(async () => (await childUids(agent)).map((one) => one.split(' ')[0]).join() === 'all', 'the one alone');
+  const { sent, received } = await flow.stop();
+  t.log(`${sent - received} of ${sent} lost`);
+  t.true(sent - received < 100);
+  for (const to of ['192.168.50.9', 'fd12:3456::9']) t.is((await ping(site.world.client, to)).received, 3);
+});
+
 test.serial(
   'the key is rotated on both ends under traffic: live SAs stay, the next authentication has the new one',
   async (t) => {

@@ -1,5 +1,5 @@
 /** The agent `frontend` beside a charon in the frontend's pod of a world, with the manifests' user, and a gateway. */
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
@@ -177,6 +177,10 @@ export async function createSite(
   // The agent is not root.
   await chmod(world.folder, 0o711);
   await routeToSite(world);
+  // As in the image: one with a capability, as Debian installs it, can't be run by a process that may have none.
+  const bin = join(world.folder, 'bin');
+  await mkdir(bin);
+  await copyFile('/usr/bin/ping', join(bin, 'ping'));
   const hostsPath = join(world.folder, 'hosts');
   const setHosts = (named: Hosts) => writeFile(hostsPath, hostsFile(named));
   if (hosts !== undefined) await setHosts(hosts);
@@ -205,12 +209,17 @@ export async function createSite(
     restartGateway,
     startCharon,
     async startAgent(...args: string[]) {
-      const agent = await startFrontend(world.frontend, [
-        ...`--config ${config.folder}/config.json --secrets ${secretVolume.folder}`.split(' '),
-        '--socket',
-        site.charon.socket,
-        ...args,
-      ]);
+      const agent = await startFrontend(
+        world.frontend,
+        [
+          ...`--config ${config.folder}/config.json --secrets ${secretVolume.folder}`.split(' '),
+          '--socket',
+          site.charon.socket,
+          ...args,
+        ],
+        SECURITY,
+        { PATH: `${bin}:${process.env.PATH}` },
+      );
       t.teardown(() => agent.stop('SIGKILL'));
       return agent;
     },
@@ -262,9 +271,10 @@ export async function startFrontend(
   netns: Netns,
   args: readonly string[],
   security: readonly string[] = SECURITY,
+  env: Record<string, string> = {},
 ): Promise<Frontend> {
   const command = [...security, process.execPath, ...NODE_FLAGS, await agentBundle('frontend'), ...args];
-  const child = netns.start('setpriv', command, { buffer: false, stderr: 'inherit', stdout: 'pipe' });
+  const child = netns.start('setpriv', command, { buffer: false, stderr: 'inherit', stdout: 'pipe', env });
   const log: LogRecord[] = [];
   createInterface(child.stdout).on('line', (line) => log.push(JSON.parse(line) as LogRecord));
   const get = async (path: string): Promise<{ status: number; text: string }> => {

@@ -188,6 +188,24 @@ test.serial('strongSwan 6.0, as the image has it: traps that dial at the first p
   t.deepEqual(agent.errors(), []);
 });
 
+test.serial('a probe: latency and loss through the tunnel, and a sentence when the path is lost', async (t) => {
+  t.timeout(120_000);
+  const site = await createSite(t, { spec: { probe: '192.168.50.9' } });
+  // As base/frontend.yaml has it.
+  await site.world.frontend.sysctl({ 'net.ipv4.ping_group_range': '65532 65532' });
+  const agent = await site.startAgent();
+  await untilUp(agent, 2);
+  const loss = async (): Promise<number | undefined> =>
+    (await agent.metric('constellation_vpn_frontend_probe_loss_ratio'))['{address="192.168.50.9"}'];
+  await until(async () => (await loss()) === 0, 'an answered round', 40_000);
+  const [latency = 0] = Object.values(await agent.metric('constellation_vpn_frontend_probe_latency_seconds'));
+  t.true(latency > 0 && latency < 1);
+  await site.world.onprem.ip('link set eth0 down');
+  await until(async () => (await loss()) === 1, 'a lost round', 40_000);
+  t.true(agent.log.some(({ level }) => level === 'warn' || level === 'error'));
+  t.deepEqual(Object.values(await agent.metric('ipsec_ike_sa_state')), [2], 'the SA stands all the same');
+});
+
 test.serial('one selector each (perPair), for a gateway that knows no more', async (t) => {
   t.timeout(120_000);
   const children = Object.fromEntries(

@@ -72,9 +72,15 @@ export function planTunnel(
           standing.map(({ sa }) => sa.name),
         );
   const replaced = live.filter((one) => one.replaced && dialled.some(({ name }) => name === one.sa.name));
-  const wanted = new Set([...again, ...replaced.map(({ sa }) => sa.name)]);
-
+  // Of a child that is no more, whose ranges may be in another one now.
   const unknown = live.filter(({ sa }) => !known.has(sa.name));
+  const heirs = (sa: ChildSa): string[] =>
+    dialled
+      .filter(({ name, remoteTs }) => notStanding.has(name) && touch(sa.remoteTs, remoteTs))
+      .map(({ name }) => name);
+  const wanted = new Set([...again, ...replaced.map(({ sa }) => sa.name), ...unknown.flatMap(({ sa }) => heirs(sa))]);
+
+  const ended = unknown.filter(({ sa }) => heirs(sa).length === 0);
   const over = replaced.filter(({ sa }) => !notStanding.has(sa.name));
   const old = sas.filter(({ uid }) => outdated.ikeSas.has(uid));
   const waiting =
@@ -82,7 +88,7 @@ export function planTunnel(
   const dial = [...missing].filter((name) => startAction.includes('start') || wanted.has(name));
   return {
     dial: waiting ? [] : dial,
-    drop: [...unknown, ...over].map(({ sa }) => sa.uid),
+    drop: [...ended, ...over].map(({ sa }) => sa.uid),
     dropIkeSas: again.some((name) => notStanding.has(name)) ? [] : old.map(({ uid }) => uid),
     waiting,
   };
@@ -101,6 +107,12 @@ function isUp({ name, localTs, remoteTs }: Child, live: readonly ChildSa[]): boo
     (sa) => sa.name === name || (covers(sa.localTs, localTs, remoteTs) && covers(sa.remoteTs, remoteTs, remoteTs)),
   );
 }
+
+/** True where they share an address. */
+const touch = (selectors: readonly string[], cidrs: readonly Cidr[]): boolean =>
+  selectors
+    .filter((selector) => Cidr.is(selector))
+    .some((one) => cidrs.some((cidr) => containsCidr(one, cidr) || containsCidr(cidr, one)));
 
 /** Every one of `wanted` that is of a family of `families` is inside one of `selectors`. */
 function covers(selectors: readonly string[], wanted: readonly Cidr[], families: readonly Cidr[]): boolean {

@@ -84,6 +84,16 @@ test('one is no longer in the configuration', plans, [child(A), PASSIVE], [up(sa
   drop: ['2'],
 });
 test('the same where it is not us who dial', plans, [PASSIVE], [up(sa('1', A))], { drop: ['1'] }, NONE);
+const WHOLE = [child('all', `${A} ${B}`)];
+for (const startAction of ['start', 'trap'] as const)
+  test(`ranges that move into another child (${startAction}): the old ones stay until it stands`, (tt) => {
+    const [a, b, gone] = [sa('1', A), sa('2', B), sa('3', '192.168.70.0/24')];
+    const none: Outdated = { ikeSas: words(''), childSas: words('') };
+    const plan = (...sas: ChildSa[]) => planTunnel(WHOLE, startAction, [up(...sas)], none);
+    tt.deepEqual(plan(a, b, gone), { ...NOTHING, dial: ['all'], drop: ['3'] });
+    tt.deepEqual(plan(a, b, sa('4', 'all', { state: 'INSTALLING', remote: `${A} ${B}` })), NOTHING);
+    tt.deepEqual(plan(a, b, sa('4', 'all', { remote: `${A} ${B}` })), { ...NOTHING, drop: ['1', '2'] });
+  });
 test('none is in the configuration', plans, [], [up(sa('1', A))], { drop: ['1'] });
 for (const state of ['CREATED', 'CONNECTING']) {
   test(`an IKE_SA is ${state}: it is waited for`, plans, CHILDREN, [ike(state)], { waiting: true });
@@ -138,10 +148,15 @@ const DUAL = [
 test('ours of the other family need not be in it', plans, DUAL, [taken(A)], { dial: [V6] });
 test('both families', plans, DUAL, [taken(`${A} ${V6}`, `10.10.0.0/16 ${OURS6}`)], {});
 test('the other family of theirs is not enough', plans, DUAL, [taken(`${A} ${V6}`)], { dial: [V6] });
-test('one that is dropped does not hold a range', plans, [child(A)], [up(sa('1', 'old', { remote: A }))], {
-  dial: [A],
-  drop: ['1'],
-});
+test(
+  'an SA of no child does not count, and stays until the one that has its range now stands',
+  plans,
+  [child(A)],
+  [up(sa('1', 'old', { remote: A }))],
+  {
+    dial: [A],
+  },
+);
 test(
   'one that ends does not hold a range',
   plans,
