@@ -11,6 +11,7 @@ need openssl openssl       # makes certificates for the unit tests of the Kubern
 need setpriv util-linux    # ends etcd and kube-apiserver with the test that started them
 need ip iproute2           # routes, links and namespaces: what routing runs, and its tests
 need /usr/sbin/nft nftables # the pod's table (a path: npm puts another program of this name on PATH)
+need setcap libcap2-bin    # a ping that a container may not run
 need ping iputils-ping     # traffic in the namespaces
 need tcpdump tcpdump       # shows that nothing leaves in clear
 need curl curl             # asks agents in their namespaces

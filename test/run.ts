@@ -45,7 +45,7 @@ const TIERS: Record<string, Tier> = {
       (await unableNetwork()) ??
       lacking(
         ['kube-apiserver', 'etcd', 'kustomize'],
-        ['setpriv', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'],
+        ['setpriv', 'setcap', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'],
       ),
   },
   esp: {
@@ -70,6 +70,7 @@ const TIERS: Record<string, Tier> = {
 
 /** Debian's package of a command, where it is called otherwise. */
 const PACKAGES: Record<string, string> = {
+  setcap: 'libcap2-bin',
   setpriv: 'util-linux',
   ip: 'iproute2',
   nft: 'nftables',

@@ -4,10 +4,10 @@
  * strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins.
  */
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { startDaemon } from '../control-plane/daemon.ts';
+import { answers, strongswanConf } from './strongswan.ts';
 
 export interface DaemonOptions {
   /** As `nsenter --net` takes it. */
@@ -64,6 +64,8 @@ const CONNECTION = 'tunnel';
 const SWANCTL_LIMIT_MS = 20_000;
 /** Takes 20 ms; charon waits for no answer to its DELETE. */
 const STOP_LIMIT_MS = 5000;
+/** A dead peer is found after 3.4 s. */
+const TRIES = 3;
 const PLUGINS = 'random nonce aes sha1 sha2 hmac kdf drbg gmp openssl gcm pem pkcs1 x509 pubkey socket-default vici';
 /** The first one that offers IPsec is taken, on a kernel with ESP, too. */
 const ESP_PLUGINS = { charon: ['kernel-libipsec', 'kernel-netlink'], kernel: ['kernel-netlink'] };
@@ -73,7 +75,10 @@ export async function startBareCharon(options: DaemonOptions): Promise<BareCharo
   const { netns, folder, role, plugins = [], esp = 'charon' } = options;
   const file = (name: string): string => join(folder, name);
   await mkdir(folder, { recursive: true });
-  await writeFile(file('strongswan.conf'), strongswanConf(file('vici'), [...ESP_PLUGINS[esp], ...plugins]));
+  await writeFile(
+    file('strongswan.conf'),
+    strongswanConf(file('vici'), [PLUGINS, ...ESP_PLUGINS[esp], ...plugins].join(' '), TRIES),
+  );
   // AppArmor's profile, attached by path, allows no configuration or socket here.
   await copyFile('/usr/sbin/charon-systemd', file('charon-systemd'));
   const daemon = await startDaemon({
@@ -137,40 +142,6 @@ export async function startCharon(options: CharonOptions): Promise<Charon> {
   };
 }
 
-function strongswanConf(vici: string, plugins: readonly string[]): string {
-  return `charon-systemd {
-  load_modular = no
-  load = ${[PLUGINS, ...plugins].join(' ')}
-  # With the DPD's delay of 1 s a dead peer is found after 3.4 s.
-  retransmit_timeout = 0.6
-  retransmit_base = 1
-  retransmit_tries = 3
-  plugins {
-    kernel-libipsec {
-      allow_peer_ts = yes
-    }
-    vici {
-      socket = unix://${vici}
-    }
-  }
-  filelog {
-    stdout {
-      default = 1
-      time_format = %T
-      time_add_ms = yes
-      flush_line = yes
-    }
-  }
-  journal {
-    default = -1
-  }
-}
-swanctl {
-  load = pem
-}
-`;
-}
-
 function swanctlConf({ localAddress, remoteAddress, localTs, remoteTs, psk, ids }: CharonOptions): string {
   return `connections {
   ${CONNECTION} {
@@ -208,15 +179,4 @@ secrets {
   }
 }
 `;
-}
-
-/** Whether somebody listens there; the file of one that was killed refuses. */
-function answers(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const client = connect(socket, () => {
-      client.destroy();
-      resolve(true);
-    });
-    client.on('error', () => resolve(false));
-  });
 }

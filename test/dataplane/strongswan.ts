@@ -44,16 +44,18 @@ const PLUGINS = [
   'kernel-libipsec kernel-netlink',
 ].join(' ');
 const STOP_LIMIT_MS = 5000;
+/** As in the image. */
+const TRIES = 4;
 
 /** Resolves when it takes orders. A second one in the same folder takes the first one's place. */
 export async function startStrongswan(options: StrongswanOptions): Promise<Strongswan> {
-  const { netns, folder, root } = options;
+  const { netns, folder, root, plugins = root === undefined ? PLUGINS : PLUGINS_6 } = options;
   const file = (name: string): string => join(folder, name);
   await mkdir(folder, { recursive: true });
   await chmod(folder, 0o755);
   await writeFile(
     file('strongswan.conf'),
-    strongswanConf(options, root === undefined ? file('vici') : '/var/run/vici'),
+    strongswanConf(root === undefined ? file('vici') : '/var/run/vici', plugins, TRIES),
   );
   // AppArmor's profiles, attached by path, allow neither program a configuration or a socket here.
   for (const name of ['charon-systemd', 'swanctl']) await copyFile(`/usr/sbin/${name}`, file(name)).catch(ignoreBusy);
@@ -116,15 +118,13 @@ function ignoreBusy(error: NodeJS.ErrnoException): void {
   if (error.code !== 'ETXTBSY') throw error;
 }
 
-const strongswanConf = (
-  { root, plugins = root === undefined ? PLUGINS : PLUGINS_6 }: StrongswanOptions,
-  socket: string,
-): string => `charon-systemd {
+/** strongswan.conf of a charon that logs to stderr. `tries`: with a DPD delay of 1 s a dead peer is found after 1 + 0.6 × (tries + 1) s. */
+export const strongswanConf = (socket: string, plugins: string, tries: number): string => `charon-systemd {
   load_modular = no
   load = ${plugins}
   retransmit_timeout = 0.6
   retransmit_base = 1
-  retransmit_tries = 4
+  retransmit_tries = ${tries}
   plugins {
     kernel-libipsec {
       allow_peer_ts = yes
@@ -151,7 +151,7 @@ swanctl {
 `;
 
 /** Whether somebody listens there; the file of one that was killed refuses. */
-function answers(socket: string): Promise<boolean> {
+export function answers(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
     const client = connect(socket, () => {
       client.destroy();
