@@ -24,6 +24,13 @@ need /usr/sbin/modprobe kmod             # that kernel loads its modules by it
 need podman podman         # runs the image; kpt and kustomize call it
 need buildah buildah       # builds it, and needs no container for that
 need runc runc             # the runtime that scripts/container-setup.ts names
+need containerd containerd # the nodes of the test cluster, and what kubelet and kube-proxy look for
+need /usr/lib/cni/ptp containernetworking-plugins
+need conntrack conntrack
+need iptables iptables
+need ethtool ethtool
+need socat socat
+need dig bind9-dnsutils    # asks a DNS server behind a Service
 need mmdebstrap mmdebstrap # makes the base image where no registry can be reached
 need /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring # checks what mmdebstrap downloads
 

@@ -11,7 +11,17 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { execa } from 'execa';
 
-export type ToolName = 'kustomize' | 'kpt' | 'kubectl-validate' | 'kube-apiserver' | 'etcd' | 'kubectl';
+export type ToolName =
+  | 'kustomize'
+  | 'kpt'
+  | 'kubectl-validate'
+  | 'kube-apiserver'
+  | 'etcd'
+  | 'kubectl'
+  | 'kube-controller-manager'
+  | 'kube-scheduler'
+  | 'kubelet'
+  | 'kube-proxy';
 
 export interface Tool {
   /** Absolute path of the executable. */
@@ -105,7 +115,22 @@ const wanted: Record<ToolName, Wanted> = {
     minimum: '1.30.0',
     install: 'https://kubernetes.io/docs/tasks/tools/#kubectl',
   },
+  'kube-controller-manager': { variable: 'KUBE_CONTROLLER_MANAGER', ...daemon('kube-controller-manager') },
+  'kube-scheduler': { variable: 'KUBE_SCHEDULER', ...daemon('kube-scheduler') },
+  kubelet: { variable: 'KUBELET', ...daemon('kubelet') },
+  'kube-proxy': { variable: 'KUBE_PROXY', ...daemon('kube-proxy') },
 };
+
+/** What a cluster has and an API server alone has not; setup-envtest brings none of these. */
+function daemon(program: string): Omit<Wanted, 'variable'> {
+  return {
+    ...kubernetes(program),
+    takes: 'about 2 minutes on two cores',
+    probe: ['--version'],
+    minimum: '1.30.0',
+    install: 'https://kubernetes.io/releases/download/#binaries',
+  };
+}
 
 /** A program of Kubernetes' own repository: they are all built from one module. */
 function kubernetes(program: string): Pick<Wanted, 'folder' | 'module' | 'package' | 'ldflags'> {

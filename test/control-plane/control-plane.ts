@@ -174,7 +174,7 @@ async function writeFiles(folder: string, adminToken: string): Promise<void> {
  * etcd listens on sockets in the folder, not on ports: two can't get in each other's way, and no other user of the machine
  * gets at it. A socket's name has to look like host:port for etcd 3.4.
  */
-function etcdProgram(folder: string) {
+export function etcdProgram(folder: string) {
   const [clients, peers] = ['unix://etcd.sock:0', 'unix://peer.sock:0'];
   return {
     args: [
