@@ -62,9 +62,10 @@ async function tcpClient(address: string, port: string, total: string): Promise<
 }
 const CHUNK_BYTES = 65_536;
 
-/** Sends every datagram back. First { port }. */
+/** Sends every datagram back, until the end of stdin. First { port }. */
 function udpEcho(address: string): void {
   const socket = createSocket(family(address));
+  onEndOfInput(() => process.exit());
   socket.on('message', (data, from) => socket.send(data, from.port, from.address, ignoreError));
   socket.bind(0, address, () => say({ port: socket.address().port }));
 }

@@ -35,6 +35,12 @@ export interface Netns {
   start<O extends Options>(command: string, args: readonly string[], options: O): ResultPromise<O & { reject: false }>;
 }
 
+/** Where a program of the tests can run: a network namespace, or a pod of a cluster. */
+export interface Place extends Pick<Netns, 'name' | 'start'> {
+  /** Node and inside.ts there, where they are not this machine's. */
+  readonly inside?: readonly [node: string, file: string];
+}
+
 export interface Group<Role extends string> {
   readonly spaces: Readonly<Record<Role, Netns>>;
   readonly folder: string;
@@ -167,14 +173,16 @@ function kill(pid: number): void {
   }
 }
 
+/** Whether it is called as what a group makes, and the group's process is no more. */
+export function isLeftover(name: string): boolean {
+  const pid = new RegExp(`^${PREFIX}-(\\d+)-`).exec(name)?.[1];
+  return pid !== undefined && !isAlive(Number(pid));
+}
+
 async function removeLeftovers(): Promise<void> {
-  const leftover = (name: string) => {
-    const pid = new RegExp(`^${PREFIX}-(\\d+)-`).exec(name)?.[1];
-    return pid !== undefined && !isAlive(Number(pid));
-  };
   // Another test process may be at it at the same time; what remains is for the next.
-  await removeNamespaces((await listNamespaces()).filter(leftover)).catch(() => undefined);
-  for (const name of (await readdir(tmpdir())).filter(leftover))
+  await removeNamespaces((await listNamespaces()).filter(isLeftover)).catch(() => undefined);
+  for (const name of (await readdir(tmpdir())).filter(isLeftover))
     await rm(join(tmpdir(), name), { recursive: true, force: true });
 }
 

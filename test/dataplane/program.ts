@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { ProgramName } from './inside.ts';
-import type { Netns } from './netns.ts';
+import type { Place } from './netns.ts';
 
 const INSIDE = fileURLToPath(new URL('inside.ts', import.meta.url));
 
@@ -21,8 +21,9 @@ export interface Program {
 }
 
 /** Throws with its stderr when it ends before it is at work. */
-export async function startProgram(ns: Netns, name: ProgramName, ...args: (string | number)[]): Promise<Program> {
-  const child = ns.start(process.execPath, [INSIDE, name, ...args.map(String)], {
+export async function startProgram(ns: Place, name: ProgramName, ...args: (string | number)[]): Promise<Program> {
+  const [node, file] = ns.inside ?? [process.execPath, INSIDE];
+  const child = ns.start(node, [file, name, ...args.map(String)], {
     stdin: 'pipe',
     buffer: { stdout: false, stderr: true },
   });

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FlowReport, Tally } from './inside.ts';
-import type { Netns } from './netns.ts';
+import type { Netns, Place } from './netns.ts';
 import { startProgram } from './program.ts';
 
 export interface PingResult {
@@ -15,7 +15,7 @@ export interface PingResult {
  * kernel's routes decide otherwise. Nothing is sent where there is no route at all. Throws where ping can't do it.
  */
 export async function ping(
-  ns: Netns,
+  ns: Place,
   to: string,
   { count = 3, from }: { count?: number; from?: string } = {},
 ): Promise<PingResult> {
@@ -43,8 +43,8 @@ export interface Transfer {
  * connection isn't made or breaks, resolves with what had arrived.
  */
 export async function tcpTransfer(
-  from: Netns,
-  to: Netns,
+  from: Place,
+  to: Place,
   address: string,
   bytes: number,
   { timeoutMs }: { timeoutMs: number },
@@ -113,8 +113,8 @@ export interface Flow {
 
 /** UDP datagrams, one each interval, that the other side sends back. Resolves when the first is sent, whatever becomes of it. */
 export async function startFlow(
-  from: Netns,
-  to: Netns,
+  from: Place,
+  to: Place,
   address: string,
   { intervalMs = 10 }: { intervalMs?: number } = {},
 ): Promise<Flow> {

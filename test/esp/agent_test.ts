@@ -13,7 +13,7 @@ import { until } from '../api/agent.ts';
 import { Volume } from '../volume.ts';
 import { startPeer, startPodCharon } from './charon.ts';
 import { hasESP } from './has-esp.ts';
-import { startPings } from './pings.ts';
+import { startPings } from '../dataplane/pings.ts';
 import { CLUSTER_CIDRS, createWorld, ONPREM, PEER, type World } from './world.ts';
 
 /** A guest without KVM on a busy machine is slow. */

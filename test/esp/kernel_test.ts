@@ -14,7 +14,7 @@ import type { Netns } from '../dataplane/netns.ts';
 import { capture, ping, tcpTransfer } from '../dataplane/traffic.ts';
 import { connectPod, spis, startPeer, startPodCharon, swanctl, TUNNEL, type Connection } from './charon.ts';
 import { hasESP } from './has-esp.ts';
-import { startPings, type PingReport, type Pings } from './pings.ts';
+import { startPings, type PingReport, type Pings } from '../dataplane/pings.ts';
 import { CLIENT, createWorld, MSS, ONPREM, POD, SERVICE, SPOOFED, type World } from './world.ts';
 
 /** A guest without KVM on a busy machine is slow. */
