@@ -19,6 +19,8 @@ interface Tier {
   readonly missing: () => Promise<string | undefined>;
 }
 
+const AVA = ['ava', '--tap'];
+
 const TIERS: Record<string, Tier> = {
   unit: {
     files: [
@@ -27,6 +29,7 @@ const TIERS: Record<string, Tier> = {
       'scripts/**/*_test.ts',
       'cli/**/*_test.ts',
       'test/functions/**/*_test.ts',
+      'test/cluster/cilium/*_test.ts',
       'test/arch_test.ts',
     ],
     missing: async () => undefined,
@@ -66,6 +69,40 @@ const TIERS: Record<string, Tier> = {
     files: ['test/images/**/*_test.ts'],
     missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
   },
+  cluster: {
+    files: ['test/cluster/*_test.ts'],
+    // A cluster each: two at a time would take turns on a small machine.
+    command: [...AVA, '--concurrency=1'],
+    missing: async () =>
+      (await unableNetwork()) ??
+      lacking(
+        [
+          'kube-apiserver',
+          'etcd',
+          'kube-controller-manager',
+          'kube-scheduler',
+          'kubelet',
+          'kube-proxy',
+          'kubectl',
+          'kustomize',
+        ],
+        [
+          'containerd',
+          'ctr',
+          'runc',
+          'podman',
+          'buildah',
+          'ip',
+          'nft',
+          'conntrack',
+          'iptables',
+          'tcpdump',
+          'ping',
+          'curl',
+          'dig',
+        ],
+      ),
+  },
 };
 
 /** Debian's package of a command, where it is called otherwise. */
@@ -76,6 +113,8 @@ const PACKAGES: Record<string, string> = {
   nft: 'nftables',
   ping: 'iputils-ping',
   swanctl: 'strongswan-swanctl',
+  ctr: 'containerd',
+  dig: 'bind9-dnsutils',
   'qemu-system-x86_64': 'qemu-system-x86',
   modprobe: 'kmod',
   'dpkg-deb': 'dpkg',
@@ -134,8 +173,6 @@ function countLine(line: string, counts: Counts): void {
   else if (line.startsWith('ok ')) counts.passed += 1;
   else if (line.startsWith('not ok ')) counts.failed += 1;
 }
-
-const AVA = ['ava', '--tap'];
 
 /** Runs a tier's tests and passes their TAP on: passed tests as one line each, failed ones with all that ava says of them. */
 async function runTier(name: string, { files, command = AVA }: Tier, counts: Counts): Promise<void> {

@@ -102,6 +102,8 @@ export class CiliumAPI {
   /** As 1.20 without the namespace's annotation: what a PATCH disabled is enabled again `resetMs` after its answer. */
   resetByAnnotation = false;
   resetMs = 100;
+  /** Called when options that a PATCH changed are in the datapath: just before its answer, also where nobody waits for it. */
+  onRegenerated: ((endpoint: Endpoint) => void) | undefined;
 
   #server: Server | undefined;
   /** Aborted by `stop`. */
@@ -315,7 +317,14 @@ export class CiliumAPI {
     // At once, as Cilium: what comes later is the regeneration.
     Object.assign(found.options, wanted);
     this.#logRegeneration(found, 'endpoint was updated via API');
+    void this.#regenerate(found);
     return { status: 200, afterMs: this.regenerationMs, afterwards: () => void this.#resetLater(found) };
+  }
+
+  async #regenerate(endpoint: Endpoint): Promise<void> {
+    const { signal } = this.#life;
+    await pause(this.regenerationMs, signal);
+    if (!signal.aborted) this.onRegenerated?.(endpoint);
   }
 
   async #resetLater(endpoint: Endpoint): Promise<void> {

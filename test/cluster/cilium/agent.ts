@@ -1,0 +1,166 @@
+/** The command line of the stand-in for Cilium's agent, one process a node: README.md. */
+import { mkdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import { follow } from '../../../agents/lib/exec.ts';
+import { createLog } from '../../../agents/lib/log.ts';
+import { WorkQueue } from '../../../agents/lib/queue.ts';
+import { SayOnce } from '../../../agents/lib/say-once.ts';
+import { keepSmall } from '../../../agents/lib/small-process.ts';
+import { CiliumAPI } from '../../fakes/cilium-api.ts';
+import { Collection } from './collection.ts';
+import { Datapath, type Settings } from './datapath.ts';
+import { monitorArgs } from './kernel.ts';
+import { Kube } from './kube.ts';
+import { type CiliumEndpoint, HOST_DEVICE, type Node, type Pod, prefixOf, samePlace, updateIPCache } from './plan.ts';
+import { Publisher } from './publisher.ts';
+
+interface Options extends Settings {
+  readonly kubeconfig: string;
+  readonly runFolder: string;
+}
+
+const RETRY = { firstMs: 500, maxMs: 500 };
+/** Between looks at what no event told. */
+const RESYNC_MS = 10_000;
+/** `ip monitor` says nothing when it is ready. */
+const MONITOR_READY_MS = 200;
+
+keepSmall();
+const log = createLog('cilium-stand-in');
+
+async function run(options: Options): Promise<void> {
+  const { node, nodeAddress, kubeconfig, runFolder, overlay } = options;
+  const kube = new Kube(kubeconfig);
+  // At first it knows no endpoint, as the real one.
+  await mkdir(runFolder, { recursive: true });
+  const api = await CiliumAPI.start(runFolder);
+
+  const nodes = new Collection<Node>({
+    kube,
+    log,
+    path: '/api/v1/nodes',
+    onChange: (_, before, after) => {
+      if (!samePlace(before, after)) queue.add('routes');
+    },
+    onList: () => queue.add('routes'),
+  });
+  const endpoints = new Collection<CiliumEndpoint>({
+    kube,
+    log,
+    path: '/apis/cilium.io/v2/ciliumendpoints',
+    onChange: (key, before, after) => {
+      if (updateIPCache(api.ipcache, before, after, nodeAddress)) queue.add('routes');
+      // A pod's model has not changed; one without a pod is left from before.
+      if (before === undefined) queue.add(key);
+    },
+    onList: () => addAll(),
+  });
+  const pods = new Collection<Pod>({
+    kube,
+    log,
+    path: '/api/v1/pods',
+    query: { fieldSelector: `spec.nodeName=${node}` },
+    onChange: (key) => queue.add(key),
+    onList: () => addAll(),
+  });
+  const datapath = new Datapath(options, {
+    log,
+    api,
+    nodes: () => (nodes.synced ? nodes.all() : undefined),
+    complete: () => endpoints.synced,
+  });
+  const publisher = new Publisher({
+    kube,
+    log,
+    nodeAddress,
+    pods,
+    endpoints,
+    local: () => datapath.local,
+  });
+  api.onRegenerated = ({ ipv4, options: { SourceIPVerification } }) => {
+    log.info({ address: ipv4, SourceIPVerification }, 'endpoint regenerated');
+    queue.add('endpoints');
+  };
+
+  const problems = new SayOnce();
+  const queue = new WorkQueue(
+    async (key) => {
+      await reconcile(key);
+      problems.over(key);
+    },
+    {
+      backoff: RETRY,
+      concurrency: 4,
+      onError: (key, error) => {
+        const problem = (error as Error).message;
+        problems.say(key, problem, () => log.warn({ key, problem }, 'failed, trying again'));
+        return undefined;
+      },
+    },
+  );
+  /** Keys: `endpoints`, `routes`, and a pod's `namespace/name`. */
+  async function reconcile(key: string): Promise<void> {
+    if (key === 'routes') {
+      await datapath.syncRoutes();
+      queue.add('endpoints'); // the nodes' addresses
+    } else if (key === 'endpoints') {
+      const before = datapath.local;
+      await datapath.syncEndpoints();
+      if (JSON.stringify(before) !== JSON.stringify(datapath.local)) addAll();
+    } else await publisher.reconcile(key);
+  }
+  function addKernel(): void {
+    queue.add('endpoints');
+    queue.add('routes');
+  }
+  function addAll(): void {
+    queue.add('routes');
+    for (const key of new Set([...pods.keys(), ...endpoints.keys()])) queue.add(key);
+  }
+
+  await datapath.setUp();
+  log.info({ node, nodeAddress, socket: api.socket, server: kube.server }, 'started');
+  setInterval(addKernel, RESYNC_MS);
+  await Promise.all([
+    ...[nodes, endpoints, pods].map((collection) => collection.run()),
+    monitor(undefined, ['link', 'route'], addKernel, (line) => {
+      if (line.includes('veth')) queue.add('endpoints');
+      else if (line.includes(HOST_DEVICE) && line.startsWith('Deleted')) queue.add('routes');
+    }),
+    monitor(overlay, ['link'], addKernel, () => queue.add('routes')),
+  ]);
+}
+
+async function monitor(
+  overlay: string | undefined,
+  objects: readonly string[],
+  onGap: () => void,
+  onLine: (line: string) => void,
+): Promise<never> {
+  for (;;) {
+    const ready = setTimeout(onGap, MONITOR_READY_MS);
+    await follow('setpriv', monitorArgs(overlay, ...objects), onLine, new AbortController().signal).catch(
+      (error: Error) => log.warn({ problem: error.message }, "can't follow the kernel, trying again"),
+    );
+    clearTimeout(ready);
+    await sleep(RETRY.maxMs);
+  }
+}
+
+function parsePodCidr(text: string): string {
+  if (prefixOf(text) !== text || !text.endsWith('.0/24'))
+    throw new InvalidArgumentError('It must be an IPv4 range of 24 bits, such as 10.244.1.0/24.');
+  return text;
+}
+
+await new Command('agent.ts')
+  .description("Stands in for Cilium's agent on one node of the test cluster; runs in the node's namespaces.")
+  .requiredOption('--node <name>', "the node's name")
+  .requiredOption('--node-address <address>', "the node's InternalIP")
+  .requiredOption('--pod-cidr <cidr>', "the node's range of pod addresses, a /24", parsePodCidr)
+  .requiredOption('--overlay <file>', 'the network namespace that joins the nodes')
+  .requiredOption('--kubeconfig <file>', 'how to reach the API server')
+  .option('--run-folder <folder>', 'where cilium.sock is made', '/var/run/cilium')
+  .action(run)
+  .parseAsync();

@@ -1,0 +1,307 @@
+/**
+ * A real Kubernetes cluster on this machine, without virtualisation: etcd, API server, controllers and kubelets with
+ * containerd, each node in namespaces of its own. In place of Cilium there is a stand-in (cilium/README.md), in place of a
+ * cloud a router with a load balancer, and behind NAT an on-prem site with a strongSwan gateway.
+ *
+ *   n1 10.77.0.11, pods 10.244.1.0/24, with the control plane       n2 10.77.0.12, pods 10.244.2.0/24
+ *    |        \ cilium_host ------- overlay ------- cilium_host /        |
+ *    +----------------- wire: br0 10.77.0.1/24 -------------------------+
+ *                       load balancer 203.0.113.20, masquerades as 198.51.100.1
+ *                        |
+ *                       nat 198.51.100.7 ---- gateway 192.168.1.2 ---- onprem 172.31.50.9, 172.31.51.9, 172.31.52.9
+ *
+ * Everything dies with this process, however that ends; what it leaves in the file system the next one removes.
+ */
+import { randomInt } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { findTool } from '../../scripts/tools.ts';
+import { applyAll } from '../control-plane/apply.ts';
+import type { Request } from '../control-plane/client.ts';
+import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
+import { FORWARDING } from '../dataplane/world.ts';
+import { buildImages, type ClusterImages } from './images.ts';
+import { makeUser, writeKubeconfig } from './kubeconfig.ts';
+import { startLoadBalancer } from './load-balancer.ts';
+import { type ClusterNode, removeLeftoverCgroups, startNode } from './node.ts';
+import { startServers, type Servers } from './servers.ts';
+import { startSite, type Site } from './site.ts';
+
+export interface ClusterOptions {
+  /** 1 to 3. */
+  readonly nodes?: number;
+  /** False: neither the stand-in nor CiliumEndpoints, as in a cluster with another network. */
+  readonly cilium?: boolean;
+  /** Takes a line of progress. */
+  readonly log?: (line: string) => void;
+}
+
+export interface Cluster {
+  readonly folder: string;
+  /** Of an administrator, for this machine's own programs. */
+  readonly kubeconfig: string;
+  readonly nodes: readonly ClusterNode[];
+  readonly servers: Servers;
+  readonly site: Site;
+  readonly wire: Netns;
+  readonly onprem: Netns;
+  readonly images: ClusterImages;
+  /** As an administrator. */
+  readonly request: Request;
+  /** Absolute path. */
+  readonly kubectlPath: string;
+  /** Resolves with stdout, rejects with kubectl's words. */
+  readonly kubectl: (args: readonly string[], options?: { input?: string; timeoutMs?: number }) => Promise<string>;
+  stop(): Promise<void>;
+}
+
+export const POD_CIDR = '10.244.0.0/16';
+export const SERVICE_CIDR = '10.96.0.0/16';
+export const LOAD_BALANCER = '203.0.113.20';
+/** What kubelet sets for the whole machine. */
+const KERNEL_SETTINGS = ['vm/overcommit_memory', 'kernel/panic', 'kernel/panic_on_oops'];
+const CRDS = join(import.meta.dirname, '../control-plane/crds/ciliumendpoints.yaml');
+
+/** Throws ToolMissing, or StartFailed with the end of a log. Nothing is left then. */
+export async function startCluster({
+  nodes: count = 2,
+  cilium = true,
+  log = () => undefined,
+}: ClusterOptions = {}): Promise<Cluster> {
+  const kubelet = (await findTool('kubelet', { log })).path;
+  const kubeProxy = (await findTool('kube-proxy', { log })).path;
+  const kubectlPath = (await findTool('kubectl', { log })).path;
+  const images = await buildImages(log);
+  const names = Array.from({ length: count }, (_, index) => `n${index + 1}`);
+  const group = await createGroup<string>([...names, 'wire', 'overlay', 'nat', 'gateway', 'onprem']);
+  await removeLeftoverCgroups();
+  const undo: (() => Promise<void>)[] = [() => group.remove()];
+  const stop = async (): Promise<void> => {
+    for (const each of undo.splice(0).toReversed()) await each();
+  };
+  try {
+    const kernel = await readSettings();
+    undo.push(() => writeSettings(kernel));
+    const space = (name: string): Netns => group.spaces[name]!;
+    const adminAddress = await connect(group, names);
+    log('control plane: starting');
+    const users = {
+      kubelet: names.map((name) => makeUser(`system:node:${name}`, 'system:nodes')),
+      kubeProxy: makeUser('system:kube-proxy'),
+      cilium: makeUser('cilium', 'system:masters'),
+      admin: makeUser('admin', 'system:masters'),
+    };
+    const servers = await startServers({
+      folder: group.folder,
+      netns: space('n1'),
+      address: addressOf(0),
+      adminAddress,
+      serviceCIDR: SERVICE_CIDR,
+      podCIDR: POD_CIDR,
+      users: [...users.kubelet, users.kubeProxy, users.cilium, users.admin],
+    });
+    undo.push(() => servers.stop());
+    const { request } = servers.client;
+    await applyAll(await firstObjects(names, cilium, images.workload), request);
+
+    const kubeconfigOf = (user: Parameters<typeof writeKubeconfig>[3], server = `https://${addressOf(0)}:6443`) =>
+      writeKubeconfig(group.folder, server, servers.caFile, user);
+    const kubeconfig = await kubeconfigOf(users.admin, servers.server);
+    log(`nodes: ${names.join(', ')}`);
+    const nodes = await Promise.all(
+      names.map(async (name, index) => {
+        const node = await startNode({
+          name,
+          netns: space(name),
+          overlay: space('overlay'),
+          address: addressOf(index),
+          podCIDR: podCIDROf(index),
+          folder: join(group.folder, name),
+          programs: { kubelet, kubeProxy },
+          kubeconfigs: {
+            kubelet: await kubeconfigOf(users.kubelet[index]!),
+            kubeProxy: await kubeconfigOf(users.kubeProxy),
+            cilium: await kubeconfigOf(users.cilium),
+          },
+          clientCAFile: servers.kubeletClientCAFile,
+          pauseImage: images.workload,
+          images: images.file,
+          cilium,
+        });
+        undo.push(() => node.stop());
+        return node;
+      }),
+    );
+    const site = await startSite({
+      wire: space('wire'),
+      nat: space('nat'),
+      gateway: space('gateway'),
+      onprem: space('onprem'),
+    });
+    undo.push(() => site.stop());
+    const balancer = await startLoadBalancer({
+      request,
+      wire: space('wire'),
+      address: LOAD_BALANCER,
+      nodes: Object.fromEntries(nodes.map(({ name, address }) => [name, address])),
+    });
+    undo.push(() => balancer.stop());
+    await ready(names, request);
+    log('cluster: ready');
+    const env = { KUBECONFIG: kubeconfig };
+    return {
+      folder: group.folder,
+      kubeconfig,
+      nodes,
+      servers,
+      site,
+      wire: space('wire'),
+      onprem: space('onprem'),
+      images,
+      request,
+      kubectlPath,
+      kubectl: async (args, { input = '', timeoutMs = 120_000 } = {}) =>
+        (await execa(kubectlPath, args, { env, input, timeout: timeoutMs })).stdout,
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+const addressOf = (index: number): string => `10.77.0.${11 + index}`;
+const podCIDROf = (index: number): string => `10.244.${index + 1}.0/24`;
+
+/** Answers the address by which this machine reaches the first node. */
+async function connect({ spaces }: Group<string>, names: readonly string[]): Promise<string> {
+  const wire = spaces.wire!;
+  // Of 64 thousand pairs; two clusters at once must not share one.
+  const pair = `169.254.${randomInt(64, 128)}`;
+  const host = randomInt(0, 64) * 4;
+  const device = `cvpn${process.pid.toString(36)}${randomInt(36 ** 4).toString(36)}`.slice(0, 15);
+  const [here, there] = [`${pair}.${host + 1}`, `${pair}.${host + 2}`];
+  await ip(
+    ...names.map((name) => `link add eth0 netns ${spaces[name]!.name} type veth peer name ${name} netns ${wire.name}`),
+    `link add ${device} type veth peer name admin netns ${spaces.n1!.name}`,
+    `link set ${device} up`,
+    `address add ${here}/30 dev ${device}`,
+  );
+  await wire.sysctl(FORWARDING);
+  await wire.ip(
+    'link set lo up',
+    'link add br0 type bridge mcast_snooping 0',
+    'link set br0 up',
+    'address add 10.77.0.1/24 dev br0',
+    ...names.map((name) => `link set ${name} master br0 up`),
+  );
+  for (const [index, name] of names.entries()) {
+    await spaces[name]!.ip(
+      'link set lo up',
+      'link set eth0 up',
+      `address add ${addressOf(index)}/24 dev eth0`,
+      'route add default via 10.77.0.1',
+    );
+  }
+  await spaces.n1!.ip('link set admin up', `address add ${there}/30 dev admin`);
+  return there;
+}
+
+/** Nodes with the ranges that their CNI has, what kube-proxy may, and Cilium's kind of object. */
+async function firstObjects(names: readonly string[], cilium: boolean, image: string): Promise<string> {
+  const nodes = names.map((name, index) => ({
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name, labels: { 'kubernetes.io/hostname': name } },
+    spec: { podCIDR: podCIDROf(index), podCIDRs: [podCIDROf(index)] },
+  }));
+  const proxy = {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRoleBinding',
+    metadata: { name: 'kube-proxy' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'system:node-proxier' },
+    subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'system:kube-proxy' }],
+  };
+  const objects = [...nodes, proxy, ...(cilium ? [CILIUM_CONFIG, IP_MASQ_AGENT, ciliumAgents(image)] : [])].map(
+    (object) => JSON.stringify(object),
+  );
+  return [...objects, ...(cilium ? [await readFile(CRDS, 'utf8')] : [])].join('\n---\n');
+}
+
+/** Of a cluster that facts/cilium.md's measurements were made on: tunnel, endpoint routes. */
+const CILIUM_CONFIG = {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'cilium-config', namespace: 'kube-system' },
+  data: {
+    'enable-endpoint-routes': 'true',
+    'routing-mode': 'tunnel',
+    'tunnel-protocol': 'vxlan',
+    'enable-ipv4': 'true',
+    'enable-ipv6': 'false',
+    'enable-ipv4-masquerade': 'true',
+    'enable-bpf-masquerade': 'true',
+    'enable-ip-masq-agent': 'true',
+    'kube-proxy-replacement': 'false',
+  },
+};
+
+/** Cilium's own ip-masq-agent, as an administrator has it: ranges that keep a pod's address. */
+const IP_MASQ_AGENT = {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'ip-masq-agent', namespace: 'kube-system' },
+  data: { config: 'nonMasqueradeCIDRs:\n  - 10.0.0.0/8\nmasqLinkLocal: false\n' },
+};
+
+/** The VPN restarts these by an annotation. They do nothing: the stand-in is a process of the node. */
+const ciliumAgents = (image: string): unknown => ({
+  apiVersion: 'apps/v1',
+  kind: 'DaemonSet',
+  metadata: { name: 'cilium', namespace: 'kube-system' },
+  spec: {
+    selector: { matchLabels: { 'k8s-app': 'cilium' } },
+    template: {
+      metadata: { labels: { 'k8s-app': 'cilium' } },
+      spec: {
+        hostNetwork: true,
+        tolerations: [{ operator: 'Exists' }],
+        terminationGracePeriodSeconds: 0,
+        containers: [{ name: 'cilium-agent', image }],
+      },
+    },
+  },
+});
+
+async function ready(names: readonly string[], request: Request): Promise<void> {
+  const deadline = Date.now() + 120_000;
+  for (const name of names) {
+    while (!(await isReady(name, request))) {
+      if (Date.now() > deadline) throw new Error(`node ${name} is not ready: see its kubelet.log`);
+      await sleep(100);
+    }
+  }
+  // Made by a controller; no pod can be made before.
+  while ((await request('GET', '/api/v1/namespaces/default/serviceaccounts/default')).status !== 200) {
+    if (Date.now() > deadline) throw new Error('no default ServiceAccount: see kube-controller-manager.log');
+    await sleep(100);
+  }
+}
+
+async function isReady(name: string, request: Request): Promise<boolean> {
+  const { body } = await request('GET', `/api/v1/nodes/${name}`);
+  const { status } = body as { status?: { conditions?: { type: string; status: string }[] } };
+  return status?.conditions?.some((it) => it.type === 'Ready' && it.status === 'True') ?? false;
+}
+
+const settingPath = (name: string): string => join('/proc/sys', name);
+async function readSettings(): Promise<[string, string][]> {
+  return Promise.all(
+    KERNEL_SETTINGS.map(async (name) => [name, await readFile(settingPath(name), 'utf8')] as [string, string]),
+  );
+}
+async function writeSettings(settings: readonly [string, string][]): Promise<void> {
+  for (const [name, value] of settings) await writeFile(settingPath(name), value);
+}

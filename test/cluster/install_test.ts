@@ -1,0 +1,142 @@
+import test from 'ava';
+import { execa } from 'execa';
+import { ping, startFlow, tcpTransfer } from '../dataplane/traffic.ts';
+import { connectSite, HOST, setUp, untilConnected } from './fixture.ts';
+import { differences, type Picture, pictureOf } from './picture.ts';
+import { podPlace } from './pods.ts';
+import { apply, FLAGS, install, NAMESPACE, uninstall } from './product.ts';
+
+// The user's path through README.md and docs/uninstall.md in a real cluster, in this order.
+
+const fixture = setUp(test, { installed: false });
+let before: Picture;
+
+test.serial('rendered without the functions it is refused, by a name that says both flags', async (t) => {
+  const { cluster, checkout } = fixture;
+  before = await pictureOf(cluster);
+  const unrendered = await checkout.build('overlays/mine', FLAGS.slice(0, 1));
+  const error = await t.throwsAsync(cluster.kubectl(['apply', '--server-side', '-f', '-'], { input: unrendered }));
+  t.regex(error.message, /UnrenderedManifests/);
+  for (const flag of FLAGS) t.true(error.message.includes(flag.slice(2)), error.message);
+});
+
+test.serial('then rendered with them and applied: packets go through, on every node', async (t) => {
+  t.timeout(5 * 60_000);
+  const { cluster, checkout } = fixture;
+  const start = performance.now();
+  const { said, psk } = await install(cluster, checkout);
+  await connectSite(cluster, psk);
+  await untilConnected(fixture, 120_000);
+  t.log(`apply to first packet: ${Math.round(performance.now() - start)} ms`);
+  t.notRegex(said, /error|denied|forbidden/i);
+  for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync', 'statefulset/vpn-frontend'])
+    await cluster.kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=60s']);
+});
+
+test.serial('the site reaches pods and the frontend, by ICMP, TCP and UDP', async (t) => {
+  const { cluster, pods } = fixture;
+  const outside = await cluster.site.captureOutside();
+  const frontend = await cluster.kubectl([
+    '-n',
+    NAMESPACE,
+    'get',
+    'pod',
+    'vpn-frontend-0',
+    '-o',
+    'jsonpath={.status.podIP}',
+  ]);
+  t.like(await ping(cluster.onprem, frontend), { sent: 3, received: 3 });
+  t.is(pods.pods.length, cluster.nodes.length);
+  for (const pod of pods.pods) {
+    t.like(await ping(cluster.onprem, pod.address), { sent: 3, received: 3 }, pod.node);
+    const flow = await startFlow(cluster.onprem, pod, pod.address);
+    t.true(
+      (await tcpTransfer(cluster.onprem, pod, pod.address, 100_000, { timeoutMs: 20_000 })).digestsEqual,
+      pod.node,
+    );
+    t.deepEqual((await flow.stop()).lost, [], pod.node);
+  }
+  t.deepEqual(await outside.stop(), []);
+});
+
+test.serial('the site reaches Services by their address: a DNS server, and the API server', async (t) => {
+  const { cluster, pods } = fixture;
+  for (const how of ['+notcp', '+tcp']) {
+    const answer = await cluster.onprem.exec('dig', how, '+short', '+tries=1', `@${pods.dnsService}`, 'vpn.example');
+    t.is(answer, '192.0.2.53', how);
+  }
+  t.is(await cluster.onprem.exec('curl', '-skm', '5', 'https://10.96.0.1/healthz'), 'ok');
+});
+
+test.serial('pods and hosts of every node reach the site', async (t) => {
+  const { cluster, pods } = fixture;
+  for (const from of [...pods.pods, ...pods.hosts]) {
+    t.like(await ping(from, HOST), { sent: 3, received: 3 }, from.name);
+    const flow = await startFlow(from, cluster.onprem, HOST);
+    const transfer = await tcpTransfer(from, cluster.onprem, HOST, 100_000, { timeoutMs: 20_000 });
+    t.true(transfer.digestsEqual, from.name);
+    t.deepEqual((await flow.stop()).lost, [], from.name);
+  }
+});
+
+test.serial('10 MB both ways where ICMP is blocked, and outside is nothing but ESP in UDP', async (t) => {
+  t.timeout(3 * 60_000);
+  const { cluster, pods } = fixture;
+  await cluster.site.blockIcmp();
+  const outside = await cluster.site.captureOutside();
+  for (const pod of pods.pods) {
+    const up = await tcpTransfer(pod, cluster.onprem, HOST, 10_000_000, { timeoutMs: 60_000 });
+    const down = await tcpTransfer(cluster.onprem, pod, pod.address, 10_000_000, { timeoutMs: 60_000 });
+    t.true(up.digestsEqual, `${pod.node}: ${up.bytes} bytes in ${up.ms} ms`);
+    t.true(down.digestsEqual, `${pod.node}: ${down.bytes} bytes in ${down.ms} ms`);
+    t.log(`${pod.node}: up ${up.ms} ms, down ${down.ms} ms`);
+  }
+  t.deepEqual(await outside.stop(), []);
+});
+
+test.serial('applied again it changes nothing, and no pod is made anew', async (t) => {
+  const { cluster, checkout } = fixture;
+  const look = () =>
+    cluster.kubectl(['-n', NAMESPACE, 'get', 'all,cm,secret,sa,role,rolebinding,pdb', '-o', GENERATIONS]);
+  const first = await look();
+  await apply(cluster, checkout);
+  t.is(await look(), first);
+});
+const GENERATIONS =
+  'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.generation}{"\\n"}{end}';
+
+test.serial('no container can write into its root file system', async (t) => {
+  const { cluster } = fixture;
+  const listed = await cluster.kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', CONTAINERS]);
+  const containers = listed.split('\n').filter((line) => line !== '');
+  t.is(containers.length, 3 + cluster.nodes.length);
+  for (const line of containers) {
+    const [pod = '', container = ''] = line.split(' ');
+    const place = podPlace(cluster, NAMESPACE, pod, container);
+    const { exitCode, stderr } = await place.start('sh', ['-c', 'echo > /written'], {});
+    t.not(exitCode, 0, line);
+    t.regex(stderr, /Read-only file system/, line);
+  }
+});
+const CONTAINERS =
+  'go-template={{range .items}}{{$pod := .metadata.name}}{{range .spec.containers}}{{$pod}} {{.name}}{{"\\n"}}{{end}}{{end}}';
+
+for (const level of ['restricted', 'baseline']) {
+  test.serial(`Pod Security's level ${level} would be too narrow for the namespace`, async (t) => {
+    const { cluster } = fixture;
+    const namespace = ['label', 'namespace', NAMESPACE, `pod-security.kubernetes.io/enforce=${level}`];
+    const { stderr } = await execa(cluster.kubectlPath, [...namespace, '--overwrite', '--dry-run=server'], {
+      env: { KUBECONFIG: cluster.kubeconfig },
+    });
+    t.regex(stderr, /vpn-routing-\w+.*(host namespaces|hostPath)/);
+    t.regex(stderr, /vpn-frontend-0.*(hostPath|capabilities)/);
+  });
+}
+
+test.serial('removed by docs/uninstall.md, nothing of it is left anywhere', async (t) => {
+  t.timeout(10 * 60_000);
+  const { cluster, checkout } = fixture;
+  await uninstall(cluster, checkout);
+  await cluster.kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/cilium', '--timeout=60s']);
+  t.deepEqual(differences(before, await pictureOf(cluster)), []);
+});

@@ -1,0 +1,240 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { ping } from '../dataplane/traffic.ts';
+import { startPings } from '../dataplane/pings.ts';
+import { connectSite, HOST, setUp } from './fixture.ts';
+import type { ClusterNode } from './node.ts';
+import { until } from './pods.ts';
+import { apply, NAMESPACE, RANGES } from './product.ts';
+import { HOSTS, RANGES as ALL_RANGES } from './site.ts';
+
+// What happens to a cluster in its life, each under pings from the site to a pod that is not on the frontend's node. What is
+// logged are the figures of docs/benchmarks.md.
+
+const fixture = setUp(test);
+const INTERVAL_MS = 20;
+
+interface Limits {
+  /** Between two answers. */
+  readonly gapMs?: number;
+  /** Default: none may be. */
+  readonly lost?: boolean;
+}
+
+/** `act` resolves when all that it leads to has happened. */
+function event(title: string, { gapMs = 1000, lost = false }: Limits, act: () => Promise<void>): void {
+  test.serial(title, async (t) => {
+    t.timeout(5 * 60_000);
+    const { cluster, pods } = fixture;
+    const frontend = await frontendNode();
+    const target = pods.pods.find(({ node }) => node !== frontend.name)!;
+    const since = new Date().toISOString();
+    const pings = startPings(cluster.onprem, target.address, { intervalMs: INTERVAL_MS });
+    await pings.next(10_000);
+    await act();
+    await pings.next(60_000);
+    await sleep(1000);
+    const report = await pings.stop();
+    t.log(`longest gap ${report.longestGapMs} ms, ${report.lost.length} of ${report.sent} packets lost`);
+    for (const line of await errorLines(since)) t.log(line);
+    t.true(report.longestGapMs <= gapMs, `${report.longestGapMs} ms`);
+    if (!lost) t.deepEqual(report.lost, []);
+  });
+}
+
+async function frontendNode(): Promise<ClusterNode> {
+  const { cluster } = fixture;
+  const name = await cluster.kubectl([
+    '-n',
+    NAMESPACE,
+    'get',
+    'pod',
+    'vpn-frontend-0',
+    '-o',
+    'jsonpath={.spec.nodeName}',
+  ]);
+  return cluster.nodes.find((node) => node.name === name)!;
+}
+
+/** Lines of level error of all containers that run now, or ran before. */
+async function errorLines(since: string): Promise<string[]> {
+  const { kubectl } = fixture.cluster;
+  const pods = (await kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', 'name'])).split('\n');
+  const logs = await Promise.all(
+    pods.map((pod) =>
+      kubectl(['-n', NAMESPACE, 'logs', pod, '--all-containers', `--since-time=${since}`]).catch(() => ''),
+    ),
+  );
+  return logs.flatMap((text) => text.split('\n').filter((line) => line.includes('"level":"error"')));
+}
+
+const kubectl = (...args: string[]) => fixture.cluster.kubectl(['-n', NAMESPACE, ...args]);
+const rolledOut = (object: string) => kubectl('rollout', 'status', object, '--timeout=120s');
+const restartsOf = (selector: string) =>
+  kubectl('get', 'pods', '-l', `app.kubernetes.io/component=${selector}`, '-o', RESTARTS);
+const RESTARTS = 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{"\\n"}{end}';
+const READY = 'jsonpath={.items[*].status.containerStatuses[*].ready}';
+
+/** Kills a program on a node with -9, and waits until kubelet has started it again and it is ready. */
+async function killAgent(node: ClusterNode, component: string, program: RegExp): Promise<void> {
+  const before = await restartsOf(component);
+  const pids = await node.pids(program);
+  if (pids.length !== 1) throw new Error(`${pids.length} processes match ${program} on ${node.name}`);
+  process.kill(pids[0]!, 'SIGKILL');
+  await until(`${component} is restarted`, 60_000, async () => (await restartsOf(component)) !== before);
+  await ready(component);
+}
+
+const ready = (component: string): Promise<number> =>
+  until(`${component} is ready`, 60_000, async () => {
+    const states = await kubectl('get', 'pods', '-l', `app.kubernetes.io/component=${component}`, '-o', READY);
+    return states !== '' && !states.includes('false');
+  });
+
+const ROUTING = /constellation-vpn\/routing\.mjs/;
+
+event('a range is added and taken out again', {}, async () => {
+  const { cluster, checkout, pods, psk } = fixture;
+  const [from, host] = [pods.pods[0]!, HOSTS[2]];
+  await connectSite(cluster, psk, ALL_RANGES);
+  await checkout.configure({ peerCIDRs: ALL_RANGES }, cluster.images);
+  await apply(cluster, checkout);
+  await until('the new range is reached', 90_000, async () => (await ping(from, host, { count: 1 })).received === 1);
+  await checkout.configure({ peerCIDRs: RANGES }, cluster.images);
+  await apply(cluster, checkout);
+  await until('the range is gone', 90_000, async () => (await ping(from, host, { count: 1 })).received === 0);
+});
+
+event('the key is changed on both sides', {}, async () => {
+  const { cluster } = fixture;
+  const psk = 'another-key-that-both-sides-have-now';
+  const loads = async () =>
+    (await kubectl('logs', 'vpn-frontend-0', '-c', 'frontend')).split('credentials loaded').length;
+  const before = await loads();
+  await kubectl('patch', 'secret', 'vpn-psk', '-p', JSON.stringify({ stringData: { psk } }));
+  await until('the new key is loaded', 90_000, async () => (await loads()) > before);
+  await connectSite(cluster, psk);
+  fixture.psk = psk;
+});
+
+event('with the new key the gateway starts again', { gapMs: 10_000, lost: true }, async () => {
+  const { site } = fixture.cluster;
+  await site.stopCharon('SIGTERM');
+  await site.startCharon();
+});
+
+event('routing and endpoint-sync are rolled out again', {}, async () => {
+  await kubectl('rollout', 'restart', 'daemonset/vpn-routing', 'deployment/vpn-endpoint-sync');
+  await rolledOut('daemonset/vpn-routing');
+  await rolledOut('deployment/vpn-endpoint-sync');
+});
+
+event('routing is killed on both nodes', {}, async () => {
+  for (const node of fixture.cluster.nodes) await killAgent(node, 'routing', ROUTING);
+});
+
+event('endpoint-sync is killed', {}, async () => {
+  const nodeName = await kubectl(
+    'get',
+    'pods',
+    '-l',
+    'app.kubernetes.io/component=endpoint-sync',
+    '-o',
+    'jsonpath={.items[0].spec.nodeName}',
+  );
+  const node = fixture.cluster.nodes.find(({ name }) => name === nodeName)!;
+  await killAgent(node, 'endpoint-sync', /constellation-vpn\/endpoint-sync\.mjs/);
+});
+
+event('the agent frontend is killed', {}, async () => {
+  await killAgent(await frontendNode(), 'frontend', /constellation-vpn\/frontend\.mjs/);
+});
+
+event('charon is killed', { gapMs: 5000, lost: true }, async () => {
+  await killAgent(await frontendNode(), 'frontend', /charon-systemd/);
+});
+
+event('kubelet, containerd and kube-proxy are killed on both nodes', {}, async () => {
+  for (const node of fixture.cluster.nodes) {
+    for (const program of [/\/kubelet\S* --config/, /^containerd --config/, /\/kube-proxy\S* --kubeconfig/]) {
+      const [pid] = await node.pids(program);
+      process.kill(pid!, 'SIGKILL');
+    }
+  }
+  await sleep(5000);
+  for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
+});
+
+event('Cilium’s agent is killed on the other node', {}, async () => {
+  const frontend = await frontendNode();
+  await restartCilium(fixture.cluster.nodes.find((node) => node !== frontend)!);
+});
+
+event('Cilium’s agent is killed on the frontend’s node', { gapMs: 5000, lost: true }, async () => {
+  await restartCilium(await frontendNode());
+});
+
+event('the CiliumEndpoint is overwritten', { gapMs: 500, lost: true }, async () => {
+  const address = await kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.status.podIP}');
+  const patch = [{ op: 'replace', path: '/status/networking/addressing', value: [{ ipv4: address }] }];
+  for (let round = 0; round < 10; round += 1) {
+    await kubectl('patch', 'ciliumendpoint', 'vpn-frontend-0', '--type=json', '-p', JSON.stringify(patch));
+    await sleep(200);
+  }
+});
+
+event('the API server is started again', {}, async () => {
+  const { servers } = fixture.cluster;
+  await servers.stopServer('kube-apiserver');
+  await sleep(2000);
+  await servers.startServer('kube-apiserver');
+  for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
+});
+
+event('etcd is away for 20 s', {}, async () => {
+  const { servers } = fixture.cluster;
+  await servers.stopServer('etcd', 'SIGKILL');
+  await sleep(20_000);
+  await servers.startServer('etcd');
+  await until('the API server answers', 60_000, async () => (await kubectl('get', 'pods').catch(() => '')) !== '');
+  for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
+});
+
+event('the frontend’s pod is deleted', { gapMs: 20_000, lost: true }, async () => {
+  await kubectl('delete', 'pod', 'vpn-frontend-0');
+  await rolledOut('statefulset/vpn-frontend');
+});
+
+event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async () => {
+  const node = await frontendNode();
+  await fixture.cluster.kubectl(['drain', node.name, '--ignore-daemonsets', '--force', '--delete-emptydir-data']);
+  await rolledOut('statefulset/vpn-frontend');
+  await fixture.cluster.kubectl(['uncordon', node.name]);
+});
+
+event('all images are replaced', { gapMs: 20_000, lost: true }, async () => {
+  const { cluster, checkout } = fixture;
+  await checkout.configure({ peerCIDRs: RANGES }, cluster.images.next);
+  await apply(cluster, checkout);
+  for (const object of ['statefulset/vpn-frontend', 'deployment/vpn-endpoint-sync', 'daemonset/vpn-routing'])
+    await rolledOut(object);
+});
+
+test.serial('after all of it pods on every node reach the site, and the other way round', async (t) => {
+  const { cluster, pods } = fixture;
+  for (const pod of pods.pods) {
+    t.like(await ping(pod, HOST), { sent: 3, received: 3 }, pod.node);
+    t.like(await ping(cluster.onprem, pod.address), { sent: 3, received: 3 }, pod.node);
+  }
+});
+
+/** Kills it with -9; the node starts another one, which overwrites all of its CiliumEndpoints. */
+async function restartCilium(node: ClusterNode): Promise<void> {
+  const [pid] = await node.pids(/cilium\/agent\.ts/);
+  process.kill(pid!, 'SIGKILL');
+  await until('another one runs', 20_000, async () => {
+    const [other] = await node.pids(/cilium\/agent\.ts/);
+    return other !== undefined && other !== pid;
+  });
+  await sleep(8000);
+}

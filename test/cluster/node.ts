@@ -1,0 +1,332 @@
+/** A node of the cluster: containerd, kubelet, kube-proxy and the stand-in for Cilium's agent, in namespaces of their own. */
+import { mkdir, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { type Daemon, startDaemon } from '../control-plane/daemon.ts';
+import { isLeftover, type Netns } from '../dataplane/netns.ts';
+
+export interface NodeOptions {
+  readonly name: string;
+  readonly netns: Netns;
+  /** Shared by all nodes: what carries packets from node to node. */
+  readonly overlay: Netns;
+  /** Its address at the nodes' network, 10.77.0.11. */
+  readonly address: string;
+  /** 10.244.1.0/24 */
+  readonly podCIDR: string;
+  /** Made when missing. Short: sockets are below it. */
+  readonly folder: string;
+  readonly programs: { readonly kubelet: string; readonly kubeProxy: string };
+  /** Files. */
+  readonly kubeconfigs: { readonly kubelet: string; readonly kubeProxy: string; readonly cilium: string };
+  /** PEM, of who may call the kubelet. */
+  readonly clientCAFile: string;
+  /** Of the container that holds a pod's namespaces, imported first. */
+  readonly pauseImage: string;
+  /** A docker archive. */
+  readonly images: string;
+  /** Whether there is a stand-in for Cilium's agent. */
+  readonly cilium: boolean;
+}
+
+export interface ClusterNode {
+  readonly name: string;
+  readonly address: string;
+  readonly podCIDR: string;
+  readonly netns: Netns;
+  /** With containerd.log, kubelet.log, kube-proxy.log and cilium.log. */
+  readonly folder: string;
+  /** Runs a command on the node, in all of its namespaces: `crictl`-like work, or a look at /run. Resolves with stdout. */
+  readonly exec: (command: string, ...args: string[]) => Promise<string>;
+  /** Process ids, as this machine has them, of the node's programs and of containers there, by their command line. */
+  pids(pattern: RegExp): Promise<number[]>;
+  /** As a crash of the machine: every process killed. Then `start`. */
+  crash(): Promise<void>;
+  start(): Promise<void>;
+  /** Nothing of it runs any more, and its control groups are gone. */
+  stop(): Promise<void>;
+}
+
+const STAND_IN = join(import.meta.dirname, 'cilium/agent.ts');
+/** Without what npm puts before it: among that is another nft. */
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Namespaces of its own besides the network's. It dies with the process that started it, and with it all that is inside. */
+const SPACES = [
+  'unshare',
+  '--mount',
+  '--propagation=private',
+  '--pid',
+  '--fork',
+  '--kill-child=SIGKILL',
+  '--mount-proc',
+  '--uts',
+  '--ipc',
+  'env',
+  '-i',
+  `PATH=${PATH}`,
+  'HOME=/root',
+];
+
+export async function startNode(options: NodeOptions): Promise<ClusterNode> {
+  const { name, netns, overlay, folder, address, podCIDR, images } = options;
+  const file = (path: string): string => join(folder, path);
+  const cgroup = netns.name;
+  let daemon: Daemon | undefined;
+  await writeFiles(options, cgroup);
+
+  const init = async (): Promise<number> => {
+    const parent = daemon?.pid;
+    const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8');
+    const pid = Number.parseInt(children, 10);
+    if (!(pid > 0)) throw new Error(`node ${name} does not run`);
+    return pid;
+  };
+  const ctr = (...args: string[]) =>
+    execa('ctr', ['--address', file('containerd.sock'), '--namespace', 'k8s.io', ...args], { timeout: 300_000 });
+  const stopProcesses = async (): Promise<void> => {
+    await daemon?.stop('SIGKILL');
+    daemon = undefined;
+    await removeMembers(cgroup);
+  };
+  const start = async (): Promise<void> => {
+    for (const stale of ['containerd.sock', 'containerd.sock.ttrpc', 'state'])
+      await rm(file(stale), { recursive: true, force: true });
+    await makeCgroup(cgroup);
+    daemon = await startDaemon({
+      name: `node ${name}`,
+      path: 'nsenter',
+      args: [`--net=${netns.path}`, ...SPACES, 'sh', join(import.meta.dirname, 'node.sh'), folder, name, overlay.path],
+      cwd: folder,
+      log: file('node.log'),
+      // containerd answers.
+      ready: async () => (await ctr('version')).exitCode === 0,
+    });
+  };
+
+  await start();
+  await ctr('images', 'import', '--digests=false', images);
+  await writeFile(file('images-imported'), '');
+  return {
+    name,
+    address,
+    podCIDR,
+    netns,
+    folder,
+    start,
+    crash: stopProcesses,
+    async exec(command, ...args) {
+      const enter = ['-t', String(await init()), '-m', '-n', '-p', '-u', '-i', command, ...args];
+      return (await execa('nsenter', enter, { env: { PATH }, timeout: 60_000 })).stdout;
+    },
+    async pids(pattern) {
+      const space = await pidSpace(await init());
+      const all = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+      const own = await Promise.all(
+        all.map(async (pid) => pattern.test(await readProc(pid, 'cmdline')) && (await isInside(pid, space, cgroup))),
+      );
+      return all.filter((_, index) => own[index]);
+    },
+    async stop() {
+      await stopProcesses();
+      await removeCgroup(cgroup);
+    },
+  };
+}
+
+/** As one word for each argument, with spaces; empty where it has ended. */
+const readProc = async (pid: number, file: string): Promise<string> =>
+  (await readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '')).replaceAll('\0', ' ');
+
+const pidSpace = (pid: number): Promise<string> => readlink(`/proc/${pid}/ns/pid`).catch(() => '');
+
+/** Whether a process is one of the node's own, or of a container there. */
+async function isInside(pid: number, space: string, cgroup: string): Promise<boolean> {
+  return (await pidSpace(pid)) === space || (await readProc(pid, 'cgroup')).includes(`/${cgroup}/`);
+}
+
+async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
+  const { folder, netns } = options;
+  await mkdir(join(folder, 'cni'), { recursive: true });
+  const files: Record<string, string> = {
+    'containerd.toml': containerdConfig(options),
+    'kubelet.json': `${JSON.stringify(kubeletConfig(options, cgroup), undefined, 2)}\n`,
+    'cni/10-pods.conflist': `${JSON.stringify(cniConfig(options), undefined, 2)}\n`,
+    'container.json': await containerSpec(),
+    'programs.sh': programs(options),
+    'resolv.conf': '',
+  };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  // Every namespace has this machine's values of IPv4, and the kernel's of IPv6.
+  await netns.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 });
+}
+
+/** Lines for node.sh. kubelet waits for the images: a pod of an image that is not there yet backs off for ten seconds. */
+function programs(options: NodeOptions): string {
+  const { name, folder, address, podCIDR, programs: paths, kubeconfigs, cilium } = options;
+  const kubelet = [
+    paths.kubelet,
+    `--config=${folder}/kubelet.json`,
+    `--kubeconfig=${kubeconfigs.kubelet}`,
+    `--hostname-override=${name}`,
+    `--node-ip=${address}`,
+    `--root-dir=/var/lib/kubelet`,
+    `--cert-dir=${folder}/certificates`,
+    '--v=1',
+  ];
+  const kubeProxy = [
+    paths.kubeProxy,
+    `--kubeconfig=${kubeconfigs.kubeProxy}`,
+    `--hostname-override=${name}`,
+    '--proxy-mode=nftables',
+    // What would take CAP_SYS_RESOURCE, or another value of the whole machine.
+    '--oom-score-adj=0',
+    '--conntrack-max-per-core=0',
+    '--conntrack-tcp-timeout-established=0',
+    '--conntrack-tcp-timeout-close-wait=0',
+  ];
+  const standIn = [
+    process.execPath,
+    STAND_IN,
+    `--node=${name}`,
+    `--node-address=${address}`,
+    `--pod-cidr=${podCIDR}`,
+    `--overlay=${folder}/overlay`,
+    `--kubeconfig=${kubeconfigs.cilium}`,
+  ];
+  return [
+    `keep containerd containerd --config ${folder}/containerd.toml &`,
+    ...(cilium ? [`keep cilium ${standIn.join(' ')} &`] : []),
+    `keep kube-proxy ${kubeProxy.join(' ')} &`,
+    `(while ! [ -e ${folder}/images-imported ]; do sleep 0.1; done; keep kubelet ${kubelet.join(' ')}) &`,
+    '',
+  ].join('\n');
+}
+
+function containerdConfig({ folder, pauseImage }: NodeOptions): string {
+  return `version = 2
+root = "${folder}/containerd"
+state = "${folder}/state"
+[grpc]
+  address = "${folder}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${pauseImage}"
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "${folder}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    base_runtime_spec = "${folder}/container.json"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+`;
+}
+
+interface Spec {
+  linux: { devices?: unknown[]; resources: { devices: unknown[] } };
+}
+
+/**
+ * containerd's usual container, with /dev/net/tun: on a kernel without ESP charon does it in user space and needs the device.
+ * Where the kernel has ESP nothing uses it.
+ */
+async function containerSpec(): Promise<string> {
+  const spec = JSON.parse((await execa('ctr', ['oci', 'spec'])).stdout) as Spec;
+  const tun = { type: 'c', major: 10, minor: 200 };
+  spec.linux.devices = [
+    ...(spec.linux.devices ?? []),
+    { ...tun, path: '/dev/net/tun', fileMode: 0o666, uid: 0, gid: 0 },
+  ];
+  spec.linux.resources.devices.push({ ...tun, allow: true, access: 'rwm' });
+  return JSON.stringify(spec);
+}
+
+function kubeletConfig({ folder, address, clientCAFile }: NodeOptions, cgroup: string): unknown {
+  return {
+    apiVersion: 'kubelet.config.k8s.io/v1beta1',
+    kind: 'KubeletConfiguration',
+    address,
+    authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile } },
+    authorization: { mode: 'Webhook' },
+    containerRuntimeEndpoint: `unix://${folder}/containerd.sock`,
+    cgroupDriver: 'cgroupfs',
+    cgroupRoot: `/${cgroup}`,
+    failCgroupV1: false,
+    failSwapOn: false,
+    oomScoreAdj: 0,
+    resolvConf: `${folder}/resolv.conf`,
+    podLogsDir: '/var/log/pods',
+    // A full disk of the machine is no matter of the cluster's.
+    evictionHard: {
+      'memory.available': '0%',
+      'nodefs.available': '0%',
+      'nodefs.inodesFree': '0%',
+      'imagefs.available': '0%',
+      'imagefs.inodesFree': '0%',
+    },
+    imageGCHighThresholdPercent: 100,
+    // As fast as kubelets with the watch-based strategy see a changed ConfigMap or Secret.
+    configMapAndSecretChangeDetectionStrategy: 'Watch',
+    syncFrequency: '10s',
+    nodeStatusUpdateFrequency: '4s',
+  };
+}
+
+/** What ptp makes of a pod has the form of Cilium's endpoint routes: `<address> dev <pod's device> scope link`. */
+function cniConfig({ podCIDR }: NodeOptions): unknown {
+  const ipam = { type: 'host-local', ranges: [[{ subnet: podCIDR }]], routes: [{ dst: '0.0.0.0/0' }] };
+  return { cniVersion: '0.4.0', name: 'pods', plugins: [{ type: 'ptp', mtu: 1500, ipam }] };
+}
+
+/** Where the trees of control groups are: of version 1 one for each controller, of version 2 one. */
+async function cgroupTrees(): Promise<string[]> {
+  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '));
+  return mounts.filter(([, , type]) => type === 'cgroup' || type === 'cgroup2').map(([, path = '']) => path);
+}
+
+async function makeCgroup(name: string): Promise<void> {
+  const trees = await cgroupTrees();
+  for (const path of trees) await mkdir(join(path, name), { recursive: true });
+  const cpuset = trees.find((path) => path.endsWith('/cpuset'));
+  if (cpuset === undefined) return;
+  for (const setting of ['cpuset.cpus', 'cpuset.mems'])
+    await writeFile(join(cpuset, name, setting), await readFile(join(cpuset, setting)));
+}
+
+/** Containers' processes are in a PID namespace of their node and die with it; what is left in a group is on its way out. */
+async function removeMembers(name: string): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while ((await membersOf(name)) > 0) {
+    if (Date.now() > deadline) throw new Error(`processes of ${name} do not end`);
+    await sleep(50);
+  }
+}
+
+async function groupsOf(name: string): Promise<string[]> {
+  const tops = (await cgroupTrees()).map((path) => join(path, name));
+  const { stdout } = await execa('find', [...tops, '-depth', '-type', 'd'], { reject: false });
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
+async function membersOf(name: string): Promise<number> {
+  const groups = await groupsOf(name);
+  const lists = await Promise.all(groups.map((each) => readFile(join(each, 'cgroup.procs'), 'utf8').catch(() => '')));
+  return lists
+    .join('')
+    .split('\n')
+    .filter((line) => line !== '').length;
+}
+
+/** Control groups of nodes whose test process was killed. */
+export async function removeLeftoverCgroups(): Promise<void> {
+  const names = await Promise.all((await cgroupTrees()).map((tree) => readdir(tree)));
+  for (const name of new Set(names.flat().filter(isLeftover))) await removeCgroup(name);
+}
+
+/** Deepest first. */
+async function removeCgroup(name: string): Promise<void> {
+  for (const each of await groupsOf(name)) await rmdir(each).catch(() => undefined);
+}

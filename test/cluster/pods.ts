@@ -1,0 +1,134 @@
+/** Pods of the tests, and what runs in them: by `kubectl exec`, so in any cluster. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import type { Place } from '../dataplane/netns.ts';
+import type { Cluster } from './cluster.ts';
+
+export interface TestPod extends Place {
+  readonly node: string;
+  readonly address: string;
+}
+
+/** One in the pods' network and one in the host's, on each node. */
+export interface TestPods {
+  readonly pods: readonly TestPod[];
+  readonly hosts: readonly TestPod[];
+  /** Of a DNS server, that knows one name: `vpn.example`, 192.0.2.53. */
+  readonly dnsService: string;
+}
+
+export const NAMESPACE = 'vpn-test';
+/** Of test/cluster/Containerfile.workload. */
+const INSIDE = ['/usr/bin/node', '/opt/test/inside.ts'] as const;
+const READY_LIMIT_MS = 60_000;
+
+/** Makes them and waits for them. */
+export async function createPods(cluster: Cluster): Promise<TestPods> {
+  const { kubectl, images } = cluster;
+  const list = { apiVersion: 'v1', kind: 'List', items: objects(images.workload) };
+  await kubectl(['apply', '-f', '-'], { input: JSON.stringify(list) });
+  for (const name of ['pod', 'host'])
+    await kubectl(['-n', NAMESPACE, 'rollout', 'status', `daemonset/${name}`, `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  await kubectl(['-n', NAMESPACE, 'wait', '--for=condition=Ready', 'pod/dns', `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  const podsOf = async (app: string): Promise<TestPod[]> => {
+    const listed = await kubectl(['-n', NAMESPACE, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
+    const { items } = JSON.parse(listed) as {
+      items: { metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }[];
+    };
+    return items
+      .map(({ metadata, spec, status }) => ({
+        ...podPlace(cluster, NAMESPACE, metadata.name),
+        node: spec.nodeName,
+        address: status.podIP,
+      }))
+      .toSorted((a, b) => a.node.localeCompare(b.node));
+  };
+  const dnsService = await kubectl(['-n', NAMESPACE, 'get', 'service', 'dns', '-o', 'jsonpath={.spec.clusterIP}']);
+  return { pods: await podsOf('pod'), hosts: await podsOf('host'), dnsService };
+}
+
+/** A container of a running pod. */
+export function podPlace(
+  { kubectlPath, kubeconfig }: Pick<Cluster, 'kubectlPath' | 'kubeconfig'>,
+  namespace: string,
+  name: string,
+  container?: string,
+): Place {
+  const chosen = container === undefined ? [] : ['-c', container];
+  return {
+    name: `pod ${namespace}/${name}`,
+    inside: INSIDE,
+    start(command, args, options) {
+      const exec = ['-n', namespace, 'exec', '-i', name, ...chosen, '--', command, ...args];
+      return execa(kubectlPath, exec, { ...options, env: { KUBECONFIG: kubeconfig }, reject: false }) as never;
+    },
+  };
+}
+
+/** Polls until it is true, every 100 ms. Throws with `what` after the limit. Answers the milliseconds that it took. */
+export async function until(what: string, limitMs: number, isSo: () => Promise<boolean>): Promise<number> {
+  const start = performance.now();
+  for (;;) {
+    if (await isSo()) return Math.round(performance.now() - start);
+    if (performance.now() - start > limitMs) throw new Error(`not in ${limitMs / 1000} s: ${what}`);
+    await sleep(100);
+  }
+}
+
+function objects(image: string): unknown[] {
+  const container = (args?: readonly string[]) => ({
+    name: 'test',
+    image,
+    ...(args === undefined ? {} : { args }),
+  });
+  const common = { terminationGracePeriodSeconds: 0, automountServiceAccountToken: false };
+  const daemonSet = (name: string, hostNetwork: boolean) => ({
+    apiVersion: 'apps/v1',
+    kind: 'DaemonSet',
+    metadata: { name, namespace: NAMESPACE },
+    spec: {
+      selector: { matchLabels: { app: name } },
+      template: {
+        metadata: { labels: { app: name } },
+        spec: { ...common, hostNetwork, tolerations: [{ operator: 'Exists' }], containers: [container()] },
+      },
+    },
+  });
+  return [
+    {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: NAMESPACE, labels: { 'pod-security.kubernetes.io/enforce': 'privileged' } },
+    },
+    daemonSet('pod', false),
+    daemonSet('host', true),
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'dns', namespace: NAMESPACE, labels: { app: 'dns' } },
+      spec: {
+        ...common,
+        containers: [
+          container([
+            'dnsmasq',
+            '--keep-in-foreground',
+            '--user=root',
+            '--group=root',
+            '--no-resolv',
+            '--no-hosts',
+            '--address=/vpn.example/192.0.2.53',
+          ]),
+        ],
+      },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'dns', namespace: NAMESPACE },
+      spec: {
+        selector: { app: 'dns' },
+        ports: ['UDP', 'TCP'].map((protocol) => ({ name: protocol.toLowerCase(), port: 53, protocol })),
+      },
+    },
+  ];
+}
