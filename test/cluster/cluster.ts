@@ -47,6 +47,7 @@ export interface Cluster {
   readonly site: Site;
   readonly wire: Netns;
   readonly onprem: Netns;
+  readonly gateway: Netns;
   readonly images: ClusterImages;
   /** As an administrator. */
   readonly request: Request;
@@ -159,6 +160,7 @@ export async function startCluster({
       site,
       wire: space('wire'),
       onprem: space('onprem'),
+      gateway: space('gateway'),
       images,
       request,
       kubectlPath,
