@@ -27,6 +27,8 @@ const BACKOFF = { firstMs: 50, maxMs: 30_000 };
 /** Cilium's agent lets four questions a second through; one that has just started must not be waited for long. */
 const CILIUM_BACKOFF = { firstMs: 250, maxMs: 2_000 };
 const CILIUM_CONCURRENCY = 4;
+/** In milliseconds: nodes learn of a new range within a second. To look sooner finds nothing, and takes the processor from the routes. */
+const LOST_RANGES_MS = 2_000;
 
 export interface Settings {
   /** Of the VPN. */
@@ -47,7 +49,10 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     log,
     onChange: () => {
       routes.configChanged();
-      addAll();
+      routesQueue.add('');
+      addSourceChecks();
+      clearTimeout(lostTimer);
+      lostTimer = setTimeout(() => lostQueue.add(''), LOST_RANGES_MS).unref();
     },
   });
   const metrics = createMetrics(() => config.problems.length === 0);
@@ -113,17 +118,14 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     routes.recheck();
     routesQueue.add('');
   };
+  /** Until the lost ranges are looked at after a change of the configuration. */
+  let lostTimer: NodeJS.Timeout | undefined;
   /** Pods whose source check is looked after. */
   let checked: ReadonlySet<string> = new Set();
   const addSourceChecks = (): void => {
     const now = new Set(frontends().map(({ pod }) => pod));
     for (const pod of new Set([...checked, ...now])) sourceQueue.add(pod);
     checked = now;
-  };
-  const addAll = (): void => {
-    routesQueue.add('');
-    addSourceChecks();
-    lostQueue.add('');
   };
 
   const kernel: KernelWatch = new KernelWatch({
@@ -142,8 +144,9 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     for (;;) {
       await wait(RECHECK_MS, signal);
       if (signal.aborted) return;
-      routes.recheck();
-      addAll();
+      recheckRoutes();
+      addSourceChecks();
+      lostQueue.add('');
     }
   };
 
