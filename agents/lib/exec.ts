@@ -1,5 +1,5 @@
 /** Runs programs: no shell, fixed locale, a time limit. nano-spawn does the work: small, no dependencies, kept up by execa's authors. */
-import { spawn as spawnChild } from 'node:child_process';
+import { spawn as spawnChild, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import spawn, { type SubprocessError } from 'nano-spawn';
@@ -29,8 +29,8 @@ export class ExecError extends Error {
 }
 
 export interface ExecOptions {
-  /** For stdin, which is empty otherwise. */
-  readonly input?: string;
+  /** For stdin, which is empty otherwise. In parts: the program has begun before the last of them are made. */
+  readonly input?: string | Iterable<string>;
   readonly timeoutMs?: number;
 }
 
@@ -39,16 +39,19 @@ export async function exec(command: string, args: readonly string[], options: Ex
   const { input = '', timeoutMs = TIMEOUT_MS } = options;
   const signal = AbortSignal.timeout(timeoutMs);
   try {
-    const { stdout } = await spawn(command, args, {
-      stdin: { string: input },
-      env: ENV,
-      signal,
-      killSignal: 'SIGKILL',
-    });
+    const child = spawn(command, args, { env: ENV, signal, killSignal: 'SIGKILL' });
+    const [{ stdout }] = await Promise.all([child, write(child.nodeChildProcess, input)]);
     return stdout;
   } catch (error) {
     throw execError(command, error, signal.aborted ? timeoutMs : undefined);
   }
+}
+
+/** What goes wrong here ends the program, and that is told. */
+async function write(starting: Promise<ChildProcess>, input: string | Iterable<string>): Promise<void> {
+  const { stdin } = await starting;
+  for (const part of typeof input === 'string' ? [input] : input) stdin?.write(part);
+  stdin?.end();
 }
 
 /**

@@ -13,6 +13,10 @@ export class RangeIndex<T extends { readonly cidr: Cidr }> {
     }
   }
 
+  get size(): number {
+    return this.#byCidr.size;
+  }
+
   get(cidr: Cidr): T | undefined {
     return this.#byCidr.get(cidr);
   }

@@ -16,6 +16,9 @@ test('an address in nested ranges', around, '10.8.1.7/32', '10.0.0.0/8', '10.8.0
 test('a range itself, and what it is in', around, '10.8.0.0/16', '10.0.0.0/8', '10.8.0.0/16');
 test('a prefix between two lengths', around, '10.8.0.0/23', '10.0.0.0/8', '10.8.0.0/16');
 test('a wider prefix is in none', around, '10.0.0.0/7');
+test('how many', (tt) => {
+  tt.is(new RangeIndex([...ENTRIES, ...ENTRIES]).size, ENTRIES.length);
+});
 test('a neighbour', around, '11.0.0.0/8');
 test('one address, itself a range', around, '192.168.7.7/32', '192.168.7.7/32');
 test('IPv6 in IPv6 alone', around, 'fd12:0:0:1::/64', '::/0', 'fd12::/48');

@@ -4,6 +4,9 @@ import { exec, ExecError } from '../../lib/exec.ts';
 /** A batch of 10,000 routes takes about 0.2 s. */
 const TIMEOUT_MS = 20_000;
 
+/** So many lines fill the pipe to `ip`. */
+const PART = 500;
+
 /** The line number of a batch and what the kernel, or `ip`, said of it. */
 export type Refused = ReadonlyMap<number, string>;
 
@@ -32,8 +35,8 @@ async function batch(
   options: readonly string[],
   lines: readonly string[],
 ): Promise<{ stdout: string; refused: Refused }> {
-  const input = `${lines.join('\n')}\n`;
   try {
+    const input = inParts(lines);
     const stdout = await exec('ip', [...options, '-force', '-batch', '-'], { input, timeoutMs: TIMEOUT_MS });
     return { stdout, refused: new Map() };
   } catch (error) {
@@ -43,6 +46,10 @@ async function batch(
     if (!/Command failed -:\d+\s*$/.test(error.stderr)) throw error;
     return { stdout: error.stdout, refused };
   }
+}
+
+function* inParts(lines: readonly string[]): Generator<string> {
+  for (let i = 0; i < lines.length; i += PART) yield `${lines.slice(i, i + PART).join('\n')}\n`;
 }
 
 export const MISSING_CAPABILITY =

@@ -25,6 +25,8 @@ export interface Hop {
   readonly mtu?: number;
   /** Of several routes to one prefix the one with the least wins. Default: the kernel's for the family. */
   readonly metric?: number;
+  /** hopText's, made once where thousands of ranges share it. */
+  readonly text?: string;
 }
 
 /** A route of the main table as it is. */
@@ -39,16 +41,25 @@ export interface SeenRoute {
   readonly mtu: number | undefined;
 }
 
-/** The kernel's for a route that names none (IP6_RT_PRIO_USER in net/ip6_route.h; 0 in IPv4). */
-const defaultMetric = (dst: Cidr): number => (familyOf(dst) === 6 ? 1024 : 0);
+/** Where it names none, the kernel's own (IP6_RT_PRIO_USER in net/ip6_route.h; 0 in IPv4). It holds one route of ours for each. */
+export const metricOf = (dst: Cidr, { metric }: Pick<Hop, 'metric'>): number =>
+  metric ?? (familyOf(dst) === 6 ? 1024 : 0);
 
-/** The kernel holds one route of ours for each of these. */
-export const routeKey = (dst: Cidr, { metric }: Pick<Hop, 'metric'>): string =>
-  `${dst} ${metric ?? defaultMetric(dst)}`;
+/** The kernel's route once ours was set. */
+export const seenAs = (dst: Cidr, hop: Hop): SeenRoute => ({
+  dst,
+  type: hop.type,
+  proto: PROTO,
+  metric: metricOf(dst, hop),
+  device: hop.device,
+  via: hop.via,
+  src: hop.src,
+  mtu: hop.mtu,
+});
 
 /** As `ip route` takes it, without our protocol: `10.8.0.0/16 via 10.10.0.5 dev lxc1 src 10.10.0.1 mtu 1300`. */
 export const routeText = (dst: Cidr, hop: Hop): string =>
-  `${hop.type === 'unreachable' ? 'unreachable ' : ''}${dst}${hopText(hop)}`;
+  `${hop.type === 'unreachable' ? 'unreachable ' : ''}${dst}${hop.text ?? hopText(hop)}`;
 
 /** The part after the destination. */
 export function hopText({ via, device, src, mtu, metric }: Hop): string {

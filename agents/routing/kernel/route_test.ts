@@ -3,11 +3,12 @@ import type { Cidr } from '../../../functions/model/cidr.ts';
 import { readAnswer } from './ip.ts';
 import {
   hopText,
+  metricOf,
   readPrefix,
   readRoutes,
-  routeKey,
   routeText,
   sameRoute,
+  seenAs,
   type Hop,
   type SeenRoute,
   PROTO,
@@ -188,12 +189,21 @@ test(
 );
 test('text: metric 0 is said', written, { type: 'unicast', metric: 0 }, '10.8.0.0/16 metric 0');
 
-const key = test.macro((tt, dst: string, metric: number | undefined, expected: string) => {
-  tt.is(routeKey(cidr(dst), metric === undefined ? {} : { metric }), expected);
+const metric = test.macro((tt, dst: string, said: number | undefined, expected: number) => {
+  tt.is(metricOf(cidr(dst), said === undefined ? {} : { metric: said }), expected);
 });
-test('key: the kernel’s metric where none is said, IPv4', key, '10.8.0.0/16', undefined, '10.8.0.0/16 0');
-test('key: the kernel’s metric where none is said, IPv6', key, 'fd12::/48', undefined, 'fd12::/48 1024');
-test('key: a metric', key, 'fd12::/48', 7, 'fd12::/48 7');
+test('metric: the kernel’s where none is said, IPv4', metric, '10.8.0.0/16', undefined, 0);
+test('metric: the kernel’s where none is said, IPv6', metric, 'fd12::/48', undefined, 1024);
+test('metric: what is said', metric, 'fd12::/48', 7, 7);
+
+test('ours once it was set', (tt) => {
+  const hop = { type: 'unicast', via: 'fd00::5', device: 'lxc1', src: 'fd00::1', mtu: 1300 } as const;
+  const dst = cidr('fd12::/48');
+  tt.deepEqual(seenAs(dst, hop), { ...hop, dst, proto: 233, metric: 1024 });
+  const nowhere = { type: 'unreachable', metric: WORST_METRIC } as const;
+  const absent = { device: undefined, via: undefined, src: undefined, mtu: undefined };
+  tt.deepEqual(seenAs(DST, nowhere), { ...nowhere, ...absent, dst: DST, proto: 233 });
+});
 
 const TO_POD = { type: 'unicast', via: '10.10.0.5', device: 'lxc1', mtu: 1300 } as const;
 const WANTED: Hop = { ...TO_POD, src: '10.10.0.1' };

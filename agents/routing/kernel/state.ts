@@ -63,8 +63,9 @@ export async function readMainTable(): Promise<SeenRoute[]> {
   return readRoutes(routes ?? []);
 }
 
-/** The main table's routes to these ranges and inside them. */
+/** The main table's routes to these ranges and inside them. For each of them `ip` reads the whole table. */
 export async function readRanges(cidrs: readonly Cidr[]): Promise<SeenRoute[]> {
+  if (cidrs.length === 0) return [];
   const answers = await ask(cidrs.map((cidr) => `${ALL_ROUTES} root ${cidr}`));
   // A range inside another one is in both answers.
   const unique = new Map<string, SeenRoute>();

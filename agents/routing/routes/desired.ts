@@ -54,7 +54,7 @@ export interface Wanted {
 }
 
 export const wayOf = (...hops: readonly Hop[]): Way => ({
-  hops,
+  hops: hops.map((hop) => ({ ...hop, text: hopText(hop) })),
   text: hops.map((hop) => `${hop.type}${hopText(hop)}`).join('; '),
 });
 

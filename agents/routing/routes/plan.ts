@@ -1,6 +1,6 @@
 /** What has to change: the kernel's routes against those that should be. Pure. */
 import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
-import { PROTO, routeKey, routeText, sameRoute, type Hop, type SeenRoute } from '../kernel/route.ts';
+import { metricOf, PROTO, routeText, sameRoute, type Hop, type SeenRoute } from '../kernel/route.ts';
 import type { Refusal, Wanted } from './desired.ts';
 import type { RangeIndex } from '../range-index.ts';
 
@@ -33,37 +33,37 @@ export interface Seen {
 export function planRoutes(index: RangeIndex<Wanted>, seen: Seen, concerned?: ReadonlySet<Cidr>): Plan {
   const refused = conflicts(index, seen);
 
-  const { ours, repeated } = oursAmong(seen.routes, concerned);
+  const ours = oursAmong(seen.routes, concerned);
   const steps: Step[] = [];
   for (const one of index.all()) {
     if (refused.has(one.cidr)) continue; // somebody else's
     if (one.refused !== undefined) refused.set(one.cidr, one.refused);
-    for (const hop of one.way.hops) stepTo(one.cidr, hop, ours, steps);
+    const there = ours.get(one.cidr) ?? [];
+    for (const hop of one.way.hops) stepTo(one.cidr, hop, there, steps);
   }
   // What is left nothing wants.
-  for (const route of [...repeated, ...ours.values()]) steps.push(deletion(route));
+  for (const routes of ours.values()) for (const route of routes) steps.push(deletion(route));
   return { steps, refused };
 }
 
-/** By key, and those of a key that has one already. */
-function oursAmong(routes: readonly SeenRoute[], concerned: ReadonlySet<Cidr> | undefined) {
-  const ours = new Map<string, SeenRoute>();
-  const repeated: SeenRoute[] = [];
+/** By destination, so that a range takes one look, whatever it has. */
+function oursAmong(routes: readonly SeenRoute[], concerned: ReadonlySet<Cidr> | undefined): Map<Cidr, SeenRoute[]> {
+  const ours = new Map<Cidr, SeenRoute[]>();
   for (const route of routes) {
     if (route.proto !== PROTO || concerned?.has(route.dst) === false) continue;
-    if (ours.has(routeKey(route.dst, route))) repeated.push(route);
-    else ours.set(routeKey(route.dst, route), route);
+    const there = ours.get(route.dst);
+    if (there === undefined) ours.set(route.dst, [route]);
+    else there.push(route);
   }
-  return { ours, repeated };
+  return ours;
 }
 
-/** At most one step; the route is no longer among `ours` then. */
-function stepTo(cidr: Cidr, hop: Hop, ours: Map<string, SeenRoute>, steps: Step[]): void {
-  const key = routeKey(cidr, hop);
-  const found = ours.get(key);
+/** At most one step; the route is no longer `there` then. */
+function stepTo(cidr: Cidr, hop: Hop, there: SeenRoute[], steps: Step[]): void {
+  const at = there.length === 0 ? -1 : there.findIndex(({ metric }) => metric === metricOf(cidr, hop));
+  const [found] = at === -1 ? [] : there.splice(at, 1);
   if (found === undefined) steps.push({ do: 'add', cidr, route: routeText(cidr, hop) });
   else if (!sameRoute(found, hop)) steps.push({ do: 'replace', cidr, route: routeText(cidr, hop) });
-  ours.delete(key);
 }
 
 const deletion = ({ dst, metric, type }: SeenRoute): Step => ({

@@ -8,10 +8,10 @@ import type { Pod } from '../../lib/kube/objects.ts';
 import { change, type Refused } from '../kernel/ip.ts';
 import type { KernelEvent } from '../kernel/monitor.ts';
 import type { KernelWatch } from '../kernel/watch.ts';
-import { PROTO } from '../kernel/route.ts';
+import { PROTO, seenAs, type SeenRoute } from '../kernel/route.ts';
 import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
 import type { Metrics } from '../metrics.ts';
-import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted } from './desired.ts';
+import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted, type Way } from './desired.ts';
 import { planRoutes, type Plan, type Step } from './plan.ts';
 import { RangeIndex } from '../range-index.ts';
 
@@ -45,8 +45,10 @@ export class Routes {
   #addresses: readonly string[] = [];
   #wanted: readonly Wanted[] = [];
   #index = new RangeIndex<Wanted>([]);
-  /** Of each range the text of the way that it was given, or why it has none. */
-  readonly #ranges = new Map<Cidr, string | Refusal>();
+  /** What both were made of. */
+  #madeOf: { readonly config: Vpn; readonly node: string } | undefined;
+  /** Of each range the way that it was given, or why it has none. */
+  readonly #ranges = new Map<Cidr, Way | Refusal>();
   /** What is to be looked at: these ranges, or all there is. */
   #dirty: Set<Cidr> | 'all' = 'all';
   /** When the first event came that has not been dealt with, in milliseconds of `performance.now()`. */
@@ -174,23 +176,37 @@ export class Routes {
     return this.#apply(this.#wanted, planRoutes(this.#index, seen));
   }
 
-  async #checkSome(config: Vpn, node: NodeState, pods: readonly Pod[], dirty: Set<Cidr>): Promise<number> {
+  async #checkSome(config: Vpn, node: NodeState, pods: readonly Pod[], dirty: ReadonlySet<Cidr>): Promise<number> {
+    const concerned = new Set(dirty);
     if (this.#configChanged) {
       this.#configChanged = false;
       this.#setWanted(config, node);
-      for (const cidr of this.#changedRanges()) dirty.add(cidr);
+      for (const cidr of this.#changedRanges()) concerned.add(cidr);
     }
-    if (dirty.size === 0) return 0;
-    if (dirty.size > MANY) return this.#checkAll(config, pods, node.tunnels);
+    if (concerned.size === 0) return 0;
+    if (concerned.size > MANY) return this.#checkAll(config, pods, node.tunnels);
     this.#deps.metrics.checks.inc({ extent: 'some' });
-    const concerned = [...dirty].flatMap((cidr) => this.#index.get(cidr) ?? []);
-    const seen = { routes: await readRanges([...dirty]), addresses: this.#addresses };
-    return this.#apply(concerned, planRoutes(new RangeIndex(concerned), seen, dirty));
+    const gone = new Map([...concerned].flatMap((cidr) => (dirty.has(cidr) ? [] : this.#givenToGone(cidr))));
+    const read = await readRanges([...concerned].filter((cidr) => !gone.has(cidr)));
+    const seen = { routes: [...read, ...[...gone.values()].flat()], addresses: this.#addresses };
+    const wanted = [...concerned].flatMap((cidr) => this.#index.get(cidr) ?? []);
+    return this.#apply(wanted, planRoutes(new RangeIndex(wanted), seen, concerned));
+  }
+
+  /** The routes of a range that is wanted no more, where they need not be read: no event told that they are others. */
+  #givenToGone(cidr: Cidr): [Cidr, SeenRoute[]][] {
+    const given = this.#ranges.get(cidr);
+    if (this.#index.get(cidr) !== undefined || given === undefined || isRefusal(given)) return [];
+    return [[cidr, given.hops.map((hop) => seenAs(cidr, hop))]];
   }
 
   #setWanted(config: Vpn, node: NodeState): void {
-    this.#wanted = desiredRoutes(config, node);
-    this.#index = new RangeIndex(this.#wanted);
+    const madeOf = { config, node: JSON.stringify(node) };
+    if (this.#madeOf?.config !== config || this.#madeOf.node !== madeOf.node) {
+      this.#madeOf = madeOf;
+      this.#wanted = desiredRoutes(config, node);
+      this.#index = new RangeIndex(this.#wanted);
+    }
     this.#sayOdd(config, node);
   }
 
@@ -198,7 +214,7 @@ export class Routes {
   #changedRanges(): Cidr[] {
     const changed: Cidr[] = [];
     for (const { cidr, way, refused } of this.#wanted)
-      if (refused !== undefined || this.#ranges.get(cidr) !== way.text) changed.push(cidr);
+      if (refused !== undefined || !isWay(this.#ranges.get(cidr), way)) changed.push(cidr);
     for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) changed.push(cidr);
     return changed;
   }
@@ -237,15 +253,16 @@ export class Routes {
   }
 
   #remember(concerned: readonly Wanted[], refused: ReadonlyMap<Cidr, Refusal>): void {
+    for (const { cidr, way } of concerned) this.#ranges.set(cidr, refused.get(cidr) ?? way);
+    if (this.#ranges.size === this.#index.size) return; // none of them is wanted no more
     for (const cidr of this.#ranges.keys()) if (this.#index.get(cidr) === undefined) this.#ranges.delete(cidr);
-    for (const { cidr, way } of concerned) this.#ranges.set(cidr, refused.get(cidr) ?? way.text);
   }
 
   /** A step is a repair where the range was last given just these routes, or is none that was ever wanted. */
   #countRepair(kind: Step['do'], cidr: Cidr): void {
     const before = this.#ranges.get(cidr);
     const way = this.#index.get(cidr)?.way;
-    const undone = way !== undefined && way.text === before;
+    const undone = way !== undefined && isWay(before, way);
     if (undone || (way === undefined && before === undefined)) this.#deps.metrics.repairs.inc({ kind: REPAIRS[kind] });
   }
 
@@ -254,7 +271,7 @@ export class Routes {
     const reasons = new Map<string, number>();
     let present = 0;
     for (const state of this.#ranges.values())
-      if (typeof state === 'string') present += 1;
+      if (!isRefusal(state)) present += 1;
       else reasons.set(state.reason, (reasons.get(state.reason) ?? 0) + 1);
     metrics.desired.set(this.#wanted.length);
     metrics.present.set(present);
@@ -267,7 +284,7 @@ export class Routes {
     const { log } = this.#deps;
     const causes = new Map<string, { cidr: Cidr; reason: string; ranges: number }>();
     for (const [cidr, refused] of this.#ranges) {
-      if (typeof refused === 'string') continue;
+      if (!isRefusal(refused)) continue;
       const cause = causes.get(refused.message);
       if (cause === undefined) causes.set(refused.message, { cidr, reason: refused.reason, ranges: 1 });
       else cause.ranges += 1;
@@ -301,13 +318,18 @@ export class Routes {
     const refused = new Map<Cidr, Refusal>();
     for (const one of this.#wanted) {
       const state = one.site === site ? this.#ranges.get(one.cidr) : undefined;
-      if (typeof state === 'object') refused.set(one.cidr, state);
+      if (state !== undefined && isRefusal(state)) refused.set(one.cidr, state);
     }
     return refused;
   }
 }
 
 const REPAIRS = { add: 'missing-route', replace: 'changed-route', delete: 'stale-route' } as const;
+
+const isRefusal = (state: Way | Refusal): state is Refusal => 'reason' in state;
+
+const isWay = (state: Way | Refusal | undefined, { text }: Way): boolean =>
+  state !== undefined && !isRefusal(state) && state.text === text;
 
 const siteNames = ({ sites }: Vpn): string => sites.map(({ name }) => name).join(' ');
 
