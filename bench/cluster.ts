@@ -11,12 +11,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
 import { setUpContainers } from '../scripts/container-setup.ts';
-import { type Cluster, LOAD_BALANCER, POD_CIDR, SERVICE_CIDR, startCluster } from '../test/cluster/cluster.ts';
+import { type Cluster, startCluster } from '../test/cluster/cluster.ts';
 import { connectSite, type Fixture, HOST, untilConnected } from '../test/cluster/fixture.ts';
 import { createPods } from '../test/cluster/pods.ts';
 import { apply, install, makeCheckout, NAMESPACE, RANGES, uninstall } from '../test/cluster/product.ts';
 import { SITE_ADDRESS, startSite } from '../test/cluster/site.ts';
-import { createGroup, type Netns, type Place } from '../test/dataplane/netns.ts';
+import { createGroup, ip, type Netns, type Place } from '../test/dataplane/netns.ts';
 import { startStrongswan } from '../test/dataplane/strongswan.ts';
 import { tcpTransfer } from '../test/dataplane/traffic.ts';
 import { setUp } from '../test/dataplane/world.ts';
@@ -47,8 +47,8 @@ const idleSeconds = Number(values['idle-seconds']);
 const cluster = await startCluster({ log: progress });
 const checkout = await makeCheckout();
 try {
-  const fixture: Fixture = { cluster, checkout, pods: await createPods(cluster), psk: '' };
-  await checkout.configure({ peerCIDRs: RANGES }, cluster.images);
+  const fixture: Fixture = { cluster, own: cluster, checkout, pods: await createPods(cluster), psk: '' };
+  await checkout.configure(cluster, { peerCIDRs: RANGES });
   await installations(fixture);
   await throughput(fixture);
   await needs('2 ranges');
@@ -133,20 +133,7 @@ async function startBare(): Promise<Bare> {
   const group = await createGroup(['wire', 'nat', 'gateway', 'onprem', 'inside']);
   const { wire, inside, ...rest } = group.spaces;
   const [address, service] = ['10.244.1.9', '10.96.0.9'];
-  await execa('ip', [
-    'link',
-    'add',
-    'eth0',
-    'netns',
-    inside.name,
-    'type',
-    'veth',
-    'peer',
-    'name',
-    'br0',
-    'netns',
-    wire.name,
-  ]);
+  await ip(`link add eth0 netns ${inside.name} type veth peer name br0 netns ${wire.name}`);
   await setUp(wire, 1, ['link set br0 up', 'address add 10.77.0.1/24 dev br0']);
   await setUp(inside, 1, [
     'link set eth0 up',
@@ -156,9 +143,9 @@ async function startBare(): Promise<Bare> {
     `address add ${service}/32 dev lo`,
   ]);
   const site = await startSite({ wire, ...rest });
-  const clusterRanges = [POD_CIDR, SERVICE_CIDR];
+  const clusterRanges = [cluster.podCIDR, cluster.serviceCIDR];
   const psk = 'a-key-for-this-benchmark';
-  await site.load({ psk, localID: SITE_ADDRESS, remoteID: LOAD_BALANCER, ranges: RANGES, clusterRanges });
+  await site.load({ psk, localID: SITE_ADDRESS, remoteID: cluster.peer.id, ranges: RANGES, clusterRanges });
   const charon = await startStrongswan({
     netns: inside,
     folder: join(group.folder, 'inside'),
@@ -188,7 +175,7 @@ function bareConf(psk: string, ranges: readonly string[]): string {
     mobike = no
     local {
       auth = psk
-      id = ${LOAD_BALANCER}
+      id = ${cluster.peer.id}
     }
     remote {
       auth = psk
@@ -258,7 +245,7 @@ async function manyRanges({ psk }: Fixture): Promise<void> {
   const ranges = [...RANGES, ...more];
   await cluster.gateway.ip(...more.map((range) => `address add ${range.replace('.0/24', '.1/32')} dev lo`));
   await connectSite(cluster, psk, ranges);
-  await checkout.configure({ peerCIDRs: ranges }, cluster.images);
+  await checkout.configure(cluster, { peerCIDRs: ranges });
   await apply(cluster, checkout);
   await sleep(30_000);
   await needs('200 ranges');

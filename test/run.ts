@@ -21,6 +21,26 @@ interface Tier {
 
 const AVA = ['ava', '--tap'];
 
+type Needs = [tools: Parameters<typeof findTool>[0][], commands: string[]];
+/** Of the tests in a cluster that is there already. */
+const CLUSTER: Needs = [
+  ['kubectl', 'kustomize'],
+  ['ip', 'nft', 'tcpdump', 'ping', 'curl', 'dig', 'charon-systemd', 'swanctl', 'slirp4netns'],
+];
+const OWN_CLUSTER: Needs = [
+  ['kube-apiserver', 'etcd', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy', ...CLUSTER[0]],
+  [
+    'containerd',
+    'ctr',
+    'runc',
+    'podman',
+    'buildah',
+    'conntrack',
+    'iptables',
+    ...CLUSTER[1].filter((it) => it !== 'slirp4netns'),
+  ],
+];
+
 const TIERS: Record<string, Tier> = {
   unit: {
     files: [
@@ -74,34 +94,7 @@ const TIERS: Record<string, Tier> = {
     // A cluster each: two at a time would take turns on a small machine.
     command: [...AVA, '--concurrency=1'],
     missing: async () =>
-      (await unableNetwork()) ??
-      lacking(
-        [
-          'kube-apiserver',
-          'etcd',
-          'kube-controller-manager',
-          'kube-scheduler',
-          'kubelet',
-          'kube-proxy',
-          'kubectl',
-          'kustomize',
-        ],
-        [
-          'containerd',
-          'ctr',
-          'runc',
-          'podman',
-          'buildah',
-          'ip',
-          'nft',
-          'conntrack',
-          'iptables',
-          'tcpdump',
-          'ping',
-          'curl',
-          'dig',
-        ],
-      ),
+      (await unableNetwork()) ?? lacking(...(process.env.KUBECONFIG === undefined ? OWN_CLUSTER : CLUSTER)),
   },
 };
 

@@ -146,7 +146,7 @@ async function keep(text: string): Promise<void> {
   const cluster = await startCluster({ ...options, log });
   if (options.vpn) {
     const checkout = await makeCheckout();
-    await checkout.configure({ peerCIDRs: RANGES }, cluster.images);
+    await checkout.configure(cluster, { peerCIDRs: RANGES });
     log('VPN: applied');
     const { psk } = await install(cluster, checkout);
     await connectSite(cluster, psk);

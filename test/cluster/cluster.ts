@@ -22,7 +22,7 @@ import { applyAll } from '../control-plane/apply.ts';
 import type { Request } from '../control-plane/client.ts';
 import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
 import { FORWARDING } from '../dataplane/world.ts';
-import { buildImages, type ClusterImages } from './images.ts';
+import { buildImages, type ClusterImages, type Images } from './images.ts';
 import { makeUser, writeKubeconfig } from './kubeconfig.ts';
 import { startLoadBalancer } from './load-balancer.ts';
 import { type ClusterNode, removeLeftoverCgroups, startNode } from './node.ts';
@@ -38,29 +38,35 @@ export interface ClusterOptions {
   readonly log?: (line: string) => void;
 }
 
-export interface Cluster {
-  readonly folder: string;
+/** What most tests need; also of a cluster that was there before (existing.ts). */
+export interface AnyCluster {
   /** Of an administrator, for this machine's own programs. */
   readonly kubeconfig: string;
-  readonly nodes: readonly ClusterNode[];
-  readonly servers: Servers;
-  readonly site: Site;
-  readonly wire: Netns;
-  readonly onprem: Netns;
-  readonly gateway: Netns;
-  readonly images: ClusterImages;
-  /** As an administrator. */
-  readonly request: Request;
   /** Absolute path. */
   readonly kubectlPath: string;
   /** Resolves with stdout, rejects with kubectl's words. */
   readonly kubectl: (args: readonly string[], options?: { input?: string; timeoutMs?: number }) => Promise<string>;
-  stop(): Promise<void>;
+  readonly podCIDR: string;
+  readonly serviceCIDR: string;
+  readonly images: Images;
+  /** Where the site's gateway finds the cluster: its identity, and what to dial where the cluster can't dial the site. */
+  readonly peer: { readonly id: string; readonly dial: () => Promise<string | undefined> };
+  readonly site: Site;
+  readonly onprem: Netns;
+  readonly stop: () => Promise<void>;
 }
 
-export const POD_CIDR = '10.244.0.0/16';
-export const SERVICE_CIDR = '10.96.0.0/16';
-export const LOAD_BALANCER = '203.0.113.20';
+export interface Cluster extends AnyCluster {
+  readonly folder: string;
+  readonly nodes: readonly ClusterNode[];
+  readonly servers: Servers;
+  readonly gateway: Netns;
+  readonly images: ClusterImages;
+}
+
+const POD_CIDR = '10.244.0.0/16';
+const SERVICE_CIDR = '10.96.0.0/16';
+const LOAD_BALANCER = '203.0.113.20';
 /** What kubelet sets for the whole machine. */
 const KERNEL_SETTINGS = ['vm/overcommit_memory', 'kernel/panic', 'kernel/panic_on_oops'];
 const CRDS = join(import.meta.dirname, '../control-plane/crds/ciliumendpoints.yaml');
@@ -151,21 +157,20 @@ export async function startCluster({
     undo.push(() => balancer.stop());
     await ready(names, request);
     log('cluster: ready');
-    const env = { KUBECONFIG: kubeconfig };
     return {
       folder: group.folder,
       kubeconfig,
+      kubectlPath,
+      kubectl: kubectlOf(kubectlPath, kubeconfig),
+      podCIDR: POD_CIDR,
+      serviceCIDR: SERVICE_CIDR,
+      images,
+      peer: { id: LOAD_BALANCER, dial: async () => undefined },
       nodes,
       servers,
       site,
-      wire: space('wire'),
       onprem: space('onprem'),
       gateway: space('gateway'),
-      images,
-      request,
-      kubectlPath,
-      kubectl: async (args, { input = '', timeoutMs = 120_000 } = {}) =>
-        (await execa(kubectlPath, args, { env, input, timeout: timeoutMs })).stdout,
       stop,
     };
   } catch (error) {
@@ -173,6 +178,11 @@ export async function startCluster({
     throw error;
   }
 }
+
+export const kubectlOf =
+  (path: string, kubeconfig: string): AnyCluster['kubectl'] =>
+  async (args, { input = '', timeoutMs = 120_000 } = {}) =>
+    (await execa(path, args, { env: { KUBECONFIG: kubeconfig }, input, timeout: timeoutMs })).stdout;
 
 const addressOf = (index: number): string => `10.77.0.${11 + index}`;
 const podCIDROf = (index: number): string => `10.244.${index + 1}.0/24`;

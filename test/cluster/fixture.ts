@@ -1,19 +1,27 @@
-/** A cluster with the VPN in it and a site that is connected, for the tests of a file, which must be serial. */
-import type { TestFn } from 'ava';
+/**
+ * A cluster with the VPN in it and a site that is connected, for the tests of a file, which must be serial. One of its own, or
+ * the one that $KUBECONFIG leads to.
+ */
+import type { ExecutionContext, TestFn } from 'ava';
 import { ping } from '../dataplane/traffic.ts';
-import { type Cluster, LOAD_BALANCER, POD_CIDR, SERVICE_CIDR, startCluster } from './cluster.ts';
-import { createPods, type TestPods, until } from './pods.ts';
-import { type Checkout, install, makeCheckout, RANGES } from './product.ts';
+import { type AnyCluster, type Cluster, startCluster } from './cluster.ts';
+import { joinCluster } from './existing.ts';
+import { createPods, removePods, type TestPods, until } from './pods.ts';
+import { type Checkout, install, makeCheckout, RANGES, uninstall } from './product.ts';
 import { HOSTS, SITE_ADDRESS } from './site.ts';
 
 export interface Fixture {
-  cluster: Cluster;
+  cluster: AnyCluster;
+  /** The same, where it is one of its own: with nodes and servers to be broken. Tests of OWN alone may use it. */
+  own: Cluster;
   checkout: Checkout;
   pods: TestPods;
   /** Of the site's gateway, and of the Secret. */
   psk: string;
 }
 
+/** Whether the tests make their cluster. Those that break nodes and servers are left out otherwise. */
+export const OWN = process.env.KUBECONFIG === undefined;
 /** The on-prem host, in the first range. */
 export const [HOST] = HOSTS;
 
@@ -22,31 +30,47 @@ export function setUp(test: TestFn, { installed = true }: { installed?: boolean 
   const fixture = {} as Fixture;
   test.before('a cluster', async (t) => {
     t.timeout(20 * 60_000, 'Kubernetes and the images may have to be built');
-    const log = (line: string) => t.log(line);
-    fixture.cluster = await startCluster({ log });
+    fixture.cluster = OWN ? await startOwn(fixture, t) : await joinCluster(process.env);
     fixture.checkout = await makeCheckout();
     fixture.pods = await createPods(fixture.cluster);
-    await fixture.checkout.configure({ peerCIDRs: RANGES }, fixture.cluster.images);
+    await fixture.checkout.configure(fixture.cluster, { peerCIDRs: RANGES });
     if (!installed) return;
     fixture.psk = (await install(fixture.cluster, fixture.checkout)).psk;
     await connectSite(fixture.cluster, fixture.psk);
     await untilConnected(fixture, 120_000);
   });
-  test.after.always(async () => {
+  test.after.always(async (t) => {
+    t.timeout(10 * 60_000);
+    if (!OWN && fixture.checkout !== undefined) {
+      await uninstall(fixture.cluster, fixture.checkout).catch((error: unknown) => t.log(error));
+      await removePods(fixture.cluster);
+    }
     await fixture.cluster?.stop();
     await fixture.checkout?.remove();
   });
   return fixture;
 }
 
-/** The other gateway, as docs/frontend.md says. */
-export async function connectSite({ site }: Cluster, psk: string, ranges: readonly string[] = RANGES): Promise<void> {
-  const clusterRanges = [POD_CIDR, SERVICE_CIDR];
-  await site.load({ psk, localID: SITE_ADDRESS, remoteID: LOAD_BALANCER, ranges, clusterRanges });
+async function startOwn(fixture: Fixture, t: ExecutionContext): Promise<Cluster> {
+  fixture.own = await startCluster({ log: (line) => t.log(line) });
+  return fixture.own;
+}
+
+/** Configures the other gateway, as docs/frontend.md says. */
+export async function connectSite(
+  { site, peer, podCIDR, serviceCIDR }: AnyCluster,
+  psk: string,
+  ranges: readonly string[] = RANGES,
+): Promise<void> {
+  let dial = await peer.dial();
+  if (dial === '')
+    await until('the load balancer has an address', 300_000, async () => (dial = await peer.dial()) !== '');
+  const gateway = { psk, localID: SITE_ADDRESS, remoteID: peer.id, ranges, clusterRanges: [podCIDR, serviceCIDR] };
+  await site.load({ ...gateway, ...(dial === undefined ? {} : { dial }) });
 }
 
 /** Resolves with the milliseconds until pings from the site reach a pod on every node, one after the other. */
-export function untilConnected({ cluster, pods }: Fixture, limitMs: number): Promise<number> {
+export function untilConnected({ cluster, pods }: Pick<Fixture, 'cluster' | 'pods'>, limitMs: number): Promise<number> {
   return until('pings from the site reach a pod on every node', limitMs, async () => {
     const results = await Promise.all(pods.pods.map((pod) => ping(cluster.onprem, pod.address, { count: 1 })));
     return results.every(({ received }) => received === 1);

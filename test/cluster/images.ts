@@ -8,14 +8,20 @@ import { type ContainerEnv, setUpContainers } from '../../scripts/container-setu
 import { cacheFolder } from '../../scripts/tools.ts';
 import { hasESP } from '../esp/has-esp.ts';
 
-export interface ClusterImages {
-  /** Names as manifests write them. */
+/** Names as manifests write them. */
+export interface VpnImages {
   readonly agents: string;
-  /** On a kernel without ESP the one that does it in user space. */
   readonly strongswan: string;
+}
+
+export interface Images extends VpnImages {
   readonly workload: string;
+}
+
+/** On a kernel without ESP strongSwan's is the one that does it in user space. */
+export interface ClusterImages extends Images {
   /** The same images under other tags, as a new version has one. */
-  readonly next: { readonly agents: string; readonly strongswan: string };
+  readonly next: VpnImages;
   /** A docker archive of them all. */
   readonly file: string;
 }

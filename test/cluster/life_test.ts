@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { ping } from '../dataplane/traffic.ts';
 import { startPings } from '../dataplane/pings.ts';
-import { connectSite, HOST, setUp } from './fixture.ts';
+import { connectSite, HOST, OWN, setUp } from './fixture.ts';
 import type { ClusterNode } from './node.ts';
 import { until } from './pods.ts';
 import { apply, NAMESPACE, RANGES } from './product.ts';
@@ -21,13 +21,16 @@ interface Limits {
   readonly lost?: boolean;
 }
 
+type Declare = (title: string, run: (t: ExecutionContext) => Promise<void>) => void;
+
 /** `act` resolves when all that it leads to has happened. */
-function event(title: string, { gapMs = 1000, lost = false }: Limits, act: () => Promise<void>): void {
-  test.serial(title, async (t) => {
+function event(title: string, limits: Limits, act: () => Promise<void>, declare: Declare = test.serial): void {
+  const { gapMs = 1000, lost = false } = limits;
+  declare(title, async (t) => {
     t.timeout(5 * 60_000);
     const { cluster, pods } = fixture;
-    const frontend = await frontendNode();
-    const target = pods.pods.find(({ node }) => node !== frontend.name)!;
+    const frontend = await frontendNodeName();
+    const target = pods.pods.find(({ node }) => node !== frontend)!;
     const since = new Date().toISOString();
     const pings = startPings(cluster.onprem, target.address, { intervalMs: INTERVAL_MS });
     await pings.next(10_000);
@@ -42,18 +45,15 @@ function event(title: string, { gapMs = 1000, lost = false }: Limits, act: () =>
   });
 }
 
+/** One that takes nodes or servers that can be broken. */
+const ownEvent = (title: string, limits: Limits, act: () => Promise<void>): void =>
+  event(title, limits, act, OWN ? test.serial : test.serial.skip);
+
+const frontendNodeName = () => kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.spec.nodeName}');
+
 async function frontendNode(): Promise<ClusterNode> {
-  const { cluster } = fixture;
-  const name = await cluster.kubectl([
-    '-n',
-    NAMESPACE,
-    'get',
-    'pod',
-    'vpn-frontend-0',
-    '-o',
-    'jsonpath={.spec.nodeName}',
-  ]);
-  return cluster.nodes.find((node) => node.name === name)!;
+  const name = await frontendNodeName();
+  return fixture.own.nodes.find((node) => node.name === name)!;
 }
 
 /** Lines of level error of all containers that run now, or ran before. */
@@ -97,10 +97,10 @@ event('a range is added and taken out again', {}, async () => {
   const { cluster, checkout, pods, psk } = fixture;
   const [from, host] = [pods.pods[0]!, HOSTS[2]];
   await connectSite(cluster, psk, ALL_RANGES);
-  await checkout.configure({ peerCIDRs: ALL_RANGES }, cluster.images);
+  await checkout.configure(cluster, { peerCIDRs: ALL_RANGES });
   await apply(cluster, checkout);
   await until('the new range is reached', 90_000, async () => (await ping(from, host, { count: 1 })).received === 1);
-  await checkout.configure({ peerCIDRs: RANGES }, cluster.images);
+  await checkout.configure(cluster, { peerCIDRs: RANGES });
   await apply(cluster, checkout);
   await until('the range is gone', 90_000, async () => (await ping(from, host, { count: 1 })).received === 0);
 });
@@ -129,11 +129,11 @@ event('routing and endpoint-sync are rolled out again', {}, async () => {
   await rolledOut('deployment/vpn-endpoint-sync');
 });
 
-event('routing is killed on both nodes', {}, async () => {
-  for (const node of fixture.cluster.nodes) await killAgent(node, 'routing', ROUTING);
+ownEvent('routing is killed on both nodes', {}, async () => {
+  for (const node of fixture.own.nodes) await killAgent(node, 'routing', ROUTING);
 });
 
-event('endpoint-sync is killed', {}, async () => {
+ownEvent('endpoint-sync is killed', {}, async () => {
   const nodeName = await kubectl(
     'get',
     'pods',
@@ -142,20 +142,20 @@ event('endpoint-sync is killed', {}, async () => {
     '-o',
     'jsonpath={.items[0].spec.nodeName}',
   );
-  const node = fixture.cluster.nodes.find(({ name }) => name === nodeName)!;
+  const node = fixture.own.nodes.find(({ name }) => name === nodeName)!;
   await killAgent(node, 'endpoint-sync', /constellation-vpn\/endpoint-sync\.mjs/);
 });
 
-event('the agent frontend is killed', {}, async () => {
+ownEvent('the agent frontend is killed', {}, async () => {
   await killAgent(await frontendNode(), 'frontend', /constellation-vpn\/frontend\.mjs/);
 });
 
-event('charon is killed', { gapMs: 5000, lost: true }, async () => {
+ownEvent('charon is killed', { gapMs: 5000, lost: true }, async () => {
   await killAgent(await frontendNode(), 'frontend', /charon-systemd/);
 });
 
-event('kubelet, containerd and kube-proxy are killed on both nodes', {}, async () => {
-  for (const node of fixture.cluster.nodes) {
+ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', {}, async () => {
+  for (const node of fixture.own.nodes) {
     for (const program of [/\/kubelet\S* --config/, /^containerd --config/, /\/kube-proxy\S* --kubeconfig/]) {
       const [pid] = await node.pids(program);
       process.kill(pid!, 'SIGKILL');
@@ -165,12 +165,12 @@ event('kubelet, containerd and kube-proxy are killed on both nodes', {}, async (
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
 
-event('Cilium’s agent is killed on the other node', {}, async () => {
+ownEvent('Cilium’s agent is killed on the other node', {}, async () => {
   const frontend = await frontendNode();
-  await restartCilium(fixture.cluster.nodes.find((node) => node !== frontend)!);
+  await restartCilium(fixture.own.nodes.find((node) => node !== frontend)!);
 });
 
-event('Cilium’s agent is killed on the frontend’s node', { gapMs: 5000, lost: true }, async () => {
+ownEvent('Cilium’s agent is killed on the frontend’s node', { gapMs: 5000, lost: true }, async () => {
   await restartCilium(await frontendNode());
 });
 
@@ -183,16 +183,16 @@ event('the CiliumEndpoint is overwritten', { gapMs: 500, lost: true }, async () 
   }
 });
 
-event('the API server is started again', {}, async () => {
-  const { servers } = fixture.cluster;
+ownEvent('the API server is started again', {}, async () => {
+  const { servers } = fixture.own;
   await servers.stopServer('kube-apiserver');
   await sleep(2000);
   await servers.startServer('kube-apiserver');
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
 
-event('etcd is away for 20 s', {}, async () => {
-  const { servers } = fixture.cluster;
+ownEvent('etcd is away for 20 s', {}, async () => {
+  const { servers } = fixture.own;
   await servers.stopServer('etcd', 'SIGKILL');
   await sleep(20_000);
   await servers.startServer('etcd');
@@ -206,16 +206,16 @@ event('the frontend’s pod is deleted', { gapMs: 20_000, lost: true }, async ()
 });
 
 event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async () => {
-  const node = await frontendNode();
-  await fixture.cluster.kubectl(['drain', node.name, '--ignore-daemonsets', '--force', '--delete-emptydir-data']);
+  const node = await frontendNodeName();
+  await fixture.cluster.kubectl(['drain', node, '--ignore-daemonsets', '--force', '--delete-emptydir-data']);
   await rolledOut('statefulset/vpn-frontend');
-  await fixture.cluster.kubectl(['uncordon', node.name]);
+  await fixture.cluster.kubectl(['uncordon', node]);
 });
 
-event('all images are replaced', { gapMs: 20_000, lost: true }, async () => {
-  const { cluster, checkout } = fixture;
-  await checkout.configure({ peerCIDRs: RANGES }, cluster.images.next);
-  await apply(cluster, checkout);
+ownEvent('all images are replaced', { gapMs: 20_000, lost: true }, async () => {
+  const { own, checkout } = fixture;
+  await checkout.configure(own, { peerCIDRs: RANGES, images: own.images.next });
+  await apply(own, checkout);
   for (const object of ['statefulset/vpn-frontend', 'deployment/vpn-endpoint-sync', 'daemonset/vpn-routing'])
     await rolledOut(object);
 });

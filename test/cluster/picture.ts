@@ -1,5 +1,5 @@
 /** What there is in a cluster and on its nodes, to be compared with what there is later. */
-import type { Cluster } from './cluster.ts';
+import type { AnyCluster } from './cluster.ts';
 import type { ClusterNode } from './node.ts';
 
 /** Texts by what they are of: `ConfigMap kube-system/cilium-config`, `n1 ip -4 rule`. */
@@ -8,9 +8,10 @@ export type Picture = ReadonlyMap<string, string>;
 /** Change all the time. */
 const LEFT_OUT = ['events', 'events.events.k8s.io', 'leases.coordination.k8s.io'];
 
-export async function pictureOf(cluster: Cluster): Promise<Picture> {
-  const nodes = await Promise.all(cluster.nodes.map(pictureOfNode));
-  return new Map([...(await pictureOfObjects(cluster)), ...nodes.flat()]);
+/** `nodes`: those that can be looked at. */
+export async function pictureOf(cluster: AnyCluster, nodes: readonly ClusterNode[]): Promise<Picture> {
+  const ofNodes = await Promise.all(nodes.map(pictureOfNode));
+  return new Map([...(await pictureOfObjects(cluster)), ...ofNodes.flat()]);
 }
 
 /** A line for each thing that is only in one of them, or not the same in both. */
@@ -27,7 +28,7 @@ interface Item {
   [field: string]: unknown;
 }
 
-async function pictureOfObjects({ kubectl }: Cluster): Promise<[string, string][]> {
+async function pictureOfObjects({ kubectl }: AnyCluster): Promise<[string, string][]> {
   const kinds = (await kubectl(['api-resources', '--verbs=list', '-o', 'name'])).split('\n');
   const wanted = kinds.filter((kind) => kind !== '' && !LEFT_OUT.includes(kind));
   const { items } = JSON.parse(await kubectl(['get', wanted.join(','), '-A', '-o', 'json'])) as { items: Item[] };

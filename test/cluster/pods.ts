@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import type { Place } from '../dataplane/netns.ts';
-import type { Cluster } from './cluster.ts';
+import type { AnyCluster } from './cluster.ts';
 
 export interface TestPod extends Place {
   readonly node: string;
@@ -23,7 +23,7 @@ const INSIDE = ['/usr/bin/node', '/opt/test/inside.ts'] as const;
 const READY_LIMIT_MS = 60_000;
 
 /** Makes them and waits for them. */
-export async function createPods(cluster: Cluster): Promise<TestPods> {
+export async function createPods(cluster: AnyCluster): Promise<TestPods> {
   const { kubectl, images } = cluster;
   const list = { apiVersion: 'v1', kind: 'List', items: objects(images.workload) };
   await kubectl(['apply', '-f', '-'], { input: JSON.stringify(list) });
@@ -47,9 +47,13 @@ export async function createPods(cluster: Cluster): Promise<TestPods> {
   return { pods: await podsOf('pod'), hosts: await podsOf('host'), dnsService };
 }
 
+export async function removePods({ kubectl }: AnyCluster): Promise<void> {
+  await kubectl(['delete', 'namespace', NAMESPACE, '--ignore-not-found']);
+}
+
 /** A container of a running pod. */
 export function podPlace(
-  { kubectlPath, kubeconfig }: Pick<Cluster, 'kubectlPath' | 'kubeconfig'>,
+  { kubectlPath, kubeconfig }: Pick<AnyCluster, 'kubectlPath' | 'kubeconfig'>,
   namespace: string,
   name: string,
   container?: string,

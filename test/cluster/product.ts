@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { findTool } from '../../scripts/tools.ts';
-import { type Cluster, LOAD_BALANCER, POD_CIDR, SERVICE_CIDR } from './cluster.ts';
+import type { AnyCluster } from './cluster.ts';
+import type { VpnImages } from './images.ts';
 import { SITE_ADDRESS } from './site.ts';
 
 export const NAMESPACE = 'constellation-vpn';
@@ -12,19 +13,14 @@ export const RANGES = ['172.31.50.0/24', '172.31.51.0/24'];
 
 export interface Configuration {
   readonly peerCIDRs: readonly string[];
-  readonly mtu?: number;
-}
-
-/** Which images the overlay names. */
-export interface Images {
-  readonly agents: string;
-  readonly strongswan: string;
+  /** Default: the cluster's. */
+  readonly images?: VpnImages;
 }
 
 /** A checkout with an overlay `mine`, in a folder of its own. */
 export interface Checkout {
   readonly folder: string;
-  configure(configuration: Configuration, images: Images): Promise<void>;
+  configure(cluster: AnyCluster, configuration: Configuration): Promise<void>;
   /** What `kustomize build` prints for a folder of it. Without the functions where `flags` are left out. */
   build(folder: string, flags?: readonly string[]): Promise<string>;
   remove(): Promise<void>;
@@ -44,8 +40,8 @@ export async function makeCheckout(): Promise<Checkout> {
   await cp(join(folder, 'overlays', COPIED), join(folder, 'overlays/mine'), { recursive: true });
   return {
     folder,
-    async configure(configuration, images) {
-      await writeFile(join(folder, 'overlays/mine/functions/vpn.yaml'), functionConfig(configuration));
+    async configure(cluster, { peerCIDRs, images = cluster.images }) {
+      await writeFile(join(folder, 'overlays/mine/functions/vpn.yaml'), await functionConfig(cluster, peerCIDRs));
       const write = (name: string, object: unknown) =>
         writeFile(join(folder, name, 'kustomization.yaml'), JSON.stringify(object, undefined, 2));
       const kustomization = {
@@ -61,7 +57,12 @@ export async function makeCheckout(): Promise<Checkout> {
   };
 }
 
-function functionConfig({ peerCIDRs, mtu = 1300 }: Configuration): string {
+async function functionConfig(
+  { podCIDR, serviceCIDR, peer }: AnyCluster,
+  peerCIDRs: readonly string[],
+): Promise<string> {
+  // A gateway that can't be dialed dials us, at an address that is known once the Service has it.
+  const waits = (await peer.dial()) !== undefined;
   const config = {
     apiVersion: 'constellation-vpn.io/v1alpha1',
     kind: 'ConstellationVPN',
@@ -72,12 +73,16 @@ function functionConfig({ peerCIDRs, mtu = 1300 }: Configuration): string {
       },
     },
     spec: {
-      podCIDR: POD_CIDR,
-      serviceCIDR: SERVICE_CIDR,
-      publicAddress: LOAD_BALANCER,
-      mtu,
+      podCIDR,
+      serviceCIDR,
+      mtu: 1300,
       peerCIDRs,
-      ipsec: { peer: SITE_ADDRESS, pskSecretRef: { name: 'vpn-psk', key: 'psk' } },
+      ...(waits ? {} : { publicAddress: peer.id }),
+      ipsec: {
+        peer: SITE_ADDRESS,
+        pskSecretRef: { name: 'vpn-psk', key: 'psk' },
+        ...(waits ? { startAction: 'none' } : {}),
+      },
     },
   };
   return JSON.stringify(config, undefined, 2);
@@ -89,7 +94,7 @@ const nameAndTag = (image: string) => {
 };
 
 /** For `images:` of a kustomization. */
-const named = ({ agents, strongswan }: Images) => [
+const named = ({ agents, strongswan }: VpnImages) => [
   { name: 'constellation-vpn-agents', ...nameAndTag(agents) },
   { name: 'constellation-vpn-strongswan', ...nameAndTag(strongswan) },
 ];
@@ -111,7 +116,7 @@ export async function uninstall(cluster: Kubectl, checkout: Checkout): Promise<s
   return runAll(cluster, checkout, await commandsOf('docs/uninstall.md', '# Removing', undefined));
 }
 
-type Kubectl = Pick<Cluster, 'kubectl' | 'kubectlPath' | 'kubeconfig'>;
+type Kubectl = Pick<AnyCluster, 'kubectl' | 'kubectlPath' | 'kubeconfig'>;
 
 /** The lines of a page that are indented as code, between two texts of it, as they stand there. */
 async function commandsOf(page: string, from: string, to: string | undefined): Promise<string[]> {
