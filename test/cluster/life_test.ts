@@ -236,5 +236,6 @@ async function restartCilium(node: ClusterNode): Promise<void> {
     const [other] = await node.pids(/cilium\/agent\.ts/);
     return other !== undefined && other !== pid;
   });
-  await sleep(8000);
+  // It has overwritten everything in the first second, and it may be gone for three until all is put right.
+  await sleep(5000);
 }

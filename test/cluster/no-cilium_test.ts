@@ -39,7 +39,7 @@ const RESTARTS =
     ]);
     return said.every((text) => /cilium/i.test(text));
   });
-  await sleep(20_000);
+  await sleep(10_000);
   const restarts = await kubectl('get', 'pods', '-o', RESTARTS);
   t.regex(restarts, /\d/);
   t.deepEqual(

@@ -94,7 +94,7 @@ const nameAndTag = (image: string) => {
 };
 
 /** For `images:` of a kustomization. */
-const named = ({ agents, strongswan }: VpnImages) => [
+export const named = ({ agents, strongswan }: VpnImages) => [
   { name: 'constellation-vpn-agents', ...nameAndTag(agents) },
   { name: 'constellation-vpn-strongswan', ...nameAndTag(strongswan) },
 ];

@@ -17,6 +17,7 @@
  *   onprem
  */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ip, type Netns } from '../dataplane/netns.ts';
 import { startStrongswan } from '../dataplane/strongswan.ts';
 import { capture, type Capture } from '../dataplane/traffic.ts';
@@ -69,9 +70,26 @@ export async function startSite(spaces: SiteSpaces): Promise<Site> {
   const start = () => startStrongswan({ netns: gateway, folder: join(gateway.folder, 'site') });
   let charon = await start();
   let conf: string | undefined;
+  let dialed: readonly string[] = [];
+  const end = new AbortController();
+  // A trap would dial at each packet, but kernel-libipsec has none before 5.9.11; and a gateway that was refused once does
+  // not dial again by itself.
+  const dialMissing = async (): Promise<void> => {
+    if (dialed.length === 0) return;
+    const sas = await charon.swanctl('--list-sas').catch(() => '');
+    for (const child of dialed.filter((name) => !sas.includes(`${name}: `)))
+      await charon.swanctl('--initiate', '--child', child, '--timeout', '2').catch(() => undefined);
+  };
+  const dialing = (async () => {
+    while (!end.signal.aborted) {
+      await dialMissing();
+      await sleep(1000, undefined, { signal: end.signal }).catch(() => undefined);
+    }
+  })();
   return {
     async load(options) {
       conf = swanctlConf(options);
+      dialed = options.dial === undefined ? [] : options.ranges.map((_, index) => dialingChild(index));
       await charon.load(conf);
     },
     swanctl: (...args) => charon.swanctl(...args),
@@ -85,7 +103,11 @@ export async function startSite(spaces: SiteSpaces): Promise<Site> {
       await Promise.all([wire, nat, gateway].map((ns) => ns.exec('nft', BLOCK_ICMP)));
     },
     captureOutside: () => capture(nat, 'wan', OUTSIDE),
-    stop: () => charon.stop(),
+    async stop() {
+      end.abort();
+      await dialing;
+      await charon.stop();
+    },
   };
 }
 
@@ -182,6 +204,8 @@ const OUTSIDE = [
   'not (icmp[icmptype] == icmp-unreach and icmp[17] == 17 and (icmp[28:2] == 500 or icmp[30:2] == 500))',
 ].join(' and ');
 
+const dialingChild = (index: number): string => `cluster-${index}`;
+
 /** As docs/frontend.md recommends it; without traps, which kernel-libipsec lacks before 5.9.11. */
 function swanctlConf({ psk, localID, remoteID, dial, ranges, clusterRanges }: GatewayOptions): string {
   const child = (name: string, range: string, lines = ''): string => `      ${name} {
@@ -194,7 +218,7 @@ ${lines}      }
   const children =
     dial === undefined
       ? [child('cluster', ranges.join(','))]
-      : ranges.map((range, index) => child(`cluster-${index}`, range, dialing(index + 1)));
+      : ranges.map((range, index) => child(dialingChild(index), range, dialingLines(index + 1)));
   return `connections {
   cluster {
     version = 2
@@ -229,7 +253,7 @@ secrets {
  * And again, whoever ended it. Where charon 5.9.8 numbers the CHILD_SAs itself, two can have one number after it has dialed
  * again, and then one of them carries nothing.
  */
-const dialing = (reqid: number): string => `        reqid = ${reqid}
+const dialingLines = (reqid: number): string => `        reqid = ${reqid}
         start_action = start
         dpd_action = start
         close_action = start
