@@ -13,6 +13,8 @@ export interface Frontend {
   readonly site: string;
   /** The pod's address of each family that it has. */
   readonly addresses: Readonly<Partial<Record<Family, string>>>;
+  /** Its deletion was asked for: its interface goes before the Pod does. */
+  readonly ends: boolean;
 }
 
 export interface Frontends {
@@ -46,7 +48,8 @@ function frontendOf({ metadata, status }: Pod): Frontend | undefined {
   if (first === undefined || ['Succeeded', 'Failed'].includes(status?.phase ?? '')) return undefined;
   const addresses: Partial<Record<Family, string>> = {};
   for (const address of [first, ...rest]) addresses[address.includes(':') ? 6 : 4] ??= address;
-  return { pod: metadata.name, uid: metadata.uid, site: metadata.labels?.[SITE_LABEL] ?? '', addresses };
+  const { name, uid, labels, deletionTimestamp } = metadata;
+  return { pod: name, uid, site: labels?.[SITE_LABEL] ?? '', addresses, ends: deletionTimestamp !== undefined };
 }
 
 /** In canonical text. */

@@ -35,7 +35,7 @@ const found = test.macro((tt, pods: Pod[], vpn: Vpn, ...frontends: Frontend[]) =
   tt.deepEqual(frontendsOf(freeze(pods), vpn), { frontends, problems: [] });
   tt.deepEqual(frontendsOf(pods.toReversed(), vpn), { frontends, problems: [] });
 });
-const unnamed = { pod: 'f-0', uid: 'uid-f-0', site: '', addresses: { 4: '10.10.0.5' } } as const;
+const unnamed = { pod: 'f-0', uid: 'uid-f-0', site: '', addresses: { 4: '10.10.0.5' }, ends: false } as const;
 const berlin = { ...unnamed, site: 'berlin' } as const;
 
 test('none', found, [], ONE);
@@ -54,7 +54,7 @@ test(
   [pod('b-0', { site: 'paris', ips: ['10.10.0.6'] }), pod('f-0', { site: 'berlin' })],
   TWO,
   berlin,
-  { pod: 'b-0', uid: 'uid-b-0', site: 'paris', addresses: { 4: '10.10.0.6' } },
+  { pod: 'b-0', uid: 'uid-b-0', site: 'paris', addresses: { 4: '10.10.0.6' }, ends: false },
 );
 test('both families', found, [pod('f-0', { ips: ['10.10.0.5', 'fd00:10::5'] })], ONE, {
   ...unnamed,
@@ -72,7 +72,7 @@ test('running', found, [pod('f-0', { phase: 'Running' })], ONE, unnamed);
 test('its init container waits for us', found, [pod('f-0', { phase: 'Pending' })], ONE, unnamed);
 test('failed', found, [pod('f-0', { phase: 'Failed' })], ONE);
 test('ended', found, [pod('f-0', { phase: 'Succeeded' })], ONE);
-test('being deleted, and no other', found, [pod('f-0', { deleted: true })], ONE, unnamed);
+test('being deleted, and no other', found, [pod('f-0', { deleted: true })], ONE, { ...unnamed, ends: true });
 
 const OLD = '2026-01-31T12:00:00Z';
 const NEW = '2026-01-31T12:00:01Z';
@@ -90,7 +90,7 @@ test(
   found,
   [pod('f-0', { created: NEW, deleted: true }), other({ created: OLD, deleted: true })],
   ONE,
-  unnamed,
+  { ...unnamed, ends: true },
 );
 test(
   'of two equally old ones by name',

@@ -1,4 +1,5 @@
 /** The node's routes: on a real kernel, with a real API server. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { until } from '../api/agent.ts';
@@ -45,6 +46,8 @@ const REFUSED = 'constellation_vpn_routing_ranges_refused';
 const PRESENT = 'constellation_vpn_routing_ranges_present';
 const REPAIRS = 'constellation_vpn_routing_repairs_total';
 const NO_ROUTE = 'no route to this range';
+/** With something to spare: what may be over in a moment is said after so long. */
+const HELD_BACK_MS = 6_000;
 
 /** Waits for the line about a range and checks what it says. */
 async function refuses(t: ExecutionContext, agent: Routing, cidr: string, problem: RegExp): Promise<void> {
@@ -379,6 +382,29 @@ test.serial(
   },
 );
 
+/** Its deletion is asked for; kubelet, which there is none of here, would take the Pod away when it has ended. */
+const endPod = (name: string): Promise<unknown> =>
+  ask(fixture.cluster, 'DELETE', `/api/v1/namespaces/${NAMESPACE}/pods/${name}?gracePeriodSeconds=60`);
+
+test.serial('the pod ends: as before while its interface is there, and then gone, without a word', async (t) => {
+  const site = await createSite(t, fixture);
+  const { nodeA } = site.world;
+  const a = await site.start('nodeA');
+  await untilRoutes(t, nodeA, ON_A);
+  await untilSettled(a);
+  const seen = await watchRoutes(nodeA);
+  await endPod(POD.name);
+  await sleep(1_000);
+  t.deepEqual(await seen.stop(), []);
+  await nodeA.ip('link delete lxcfrontend');
+  await untilRoutes(t, nodeA, ON_A_WITHOUT_POD);
+  await sleep(HELD_BACK_MS);
+  t.deepEqual(await a.metric(REFUSED), {});
+  await deletePod(fixture.cluster, POD.name);
+  t.is(logged(a, NO_ROUTE), 0);
+  t.deepEqual(a.errors(), []);
+});
+
 test.serial('the pod moves to another node and back', async (t) => {
   const site = await createSite(t, fixture);
   const { nodeA, nodeB } = site.world;
@@ -449,7 +475,7 @@ test.serial('pods that are no frontend, and two of one site', async (t) => {
   await createPod(cluster, { ...POD, name: 'vpn-frontend-berlin-1', ips: ['10.10.0.6', 'fd00:10::6'] });
   const byNeighbour = throughPod(SITE.peerCIDRs, { device: 'lxcneighbour', via: ['10.10.0.6', 'fd00:10::6'] });
   await untilRoutes(t, nodeA, byNeighbour);
-  await ask(cluster, 'DELETE', `/api/v1/namespaces/${NAMESPACE}/pods/vpn-frontend-berlin-1?gracePeriodSeconds=60`);
+  await endPod('vpn-frontend-berlin-1');
   await untilRoutes(t, nodeA, ON_A);
   await deletePod(cluster, POD.name);
   await untilRoutes(t, nodeA, byNeighbour);
@@ -502,6 +528,28 @@ test.serial('no endpoint routes: says which setting is missing, heals when the r
   await untilRoutes(t, nodeA, ON_A);
   await untilRefused(t, a, {});
 });
+
+test.serial(
+  'the pod is known before its endpoint routes are there: not said, but told to its init container',
+  async (t) => {
+    const site = await createSite(t, fixture);
+    const { nodeA } = site.world;
+    const hosts = ['10.10.0.5 dev lxcfrontend scope link', 'fd00:10::5 dev lxcfrontend metric 1024'];
+    await nodeA.ip(...hosts.map((host) => `route delete ${host}`));
+    const a = await site.start('nodeA');
+    await until(
+      async () => (await a.get('/frontend?ip=10.10.0.5')).text.includes('enable-endpoint-routes'),
+      'the init container to be told',
+    );
+    t.deepEqual(await a.metric(REFUSED), { '{reason="no-endpoint-route"}': 2 });
+    await nodeA.ip(...hosts.map((host) => `route add ${host}`));
+    await untilRoutes(t, nodeA, ON_A);
+    await sleep(HELD_BACK_MS);
+    t.is(logged(a, NO_ROUTE), 0);
+    t.is(logged(a, 'every range has its route'), 0);
+    t.deepEqual(a.errors(), []);
+  },
+);
 
 test.serial('cilium_host is not there at the start and comes, has another address, another mtu, none', async (t) => {
   const site = await createSite(t, fixture);

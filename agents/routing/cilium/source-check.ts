@@ -73,7 +73,7 @@ export class SourceCheck {
     if (one === undefined || address === undefined) return this.#forget(pod);
     const known = this.#known(one);
     try {
-      await this.#keepOff(pod, address, known);
+      await this.#keepOff(one, address, known);
     } catch (error) {
       // What was found off stays so while the agent is away: the datapath goes on without it.
       if (known.problem !== undefined) known.problem = error instanceof Error ? error.message : String(error);
@@ -107,9 +107,10 @@ export class SourceCheck {
     return afterMs === undefined ? undefined : { afterMs };
   }
 
-  async #keepOff(pod: string, address: string, known: PodState): Promise<void> {
+  async #keepOff({ pod, ends }: Frontend, address: string, known: PodState): Promise<void> {
     const { cilium } = this.#deps;
     const checked = await cilium.sourceCheck(address);
+    if (checked === undefined && ends) return; // gone before the Pod
     if (checked === undefined) throw unknownEndpoint(pod, address);
     if (!checked) return this.#isOff(pod, known);
     if (performance.now() - known.turnedOffAt > QUIET_MS) this.#longAgo(pod, known);

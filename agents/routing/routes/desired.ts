@@ -38,6 +38,8 @@ export interface Refusal {
   readonly message: string;
 }
 
+export const isRefusal = (state: Way | Refusal): state is Refusal => 'reason' in state;
+
 /** The routes to a range; the ranges of a site share it. */
 export interface Way {
   readonly hops: readonly Hop[];
@@ -68,20 +70,33 @@ const NOWHERE: Hop = { type: 'unreachable', metric: WORST_METRIC };
 export function desiredRoutes({ sites }: Vpn, node: NodeState): Wanted[] {
   const wanted: Wanted[] = [];
   for (const site of sites) {
-    const frontend = node.frontends.find((one) => one.site === site.name);
-    if (frontend === undefined && !node.tunnels) continue;
-    const reach = (family: Family): Reach => {
-      const hop = frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
-      return 'reason' in hop ? { way: wayOf(NOWHERE), refused: hop } : { way: wayOf(hop, NOWHERE) };
-    };
-    const reaches = { 4: reach(4), 6: reach(6) };
-    for (const cidr of site.peerCIDRs) wanted.push({ cidr, site: site.name, ...reaches[familyOf(cidr)] });
+    const reaches = { 4: reachOf(site, node, 4), 6: reachOf(site, node, 6) };
+    for (const cidr of site.peerCIDRs) {
+      const reach = reaches[familyOf(cidr)];
+      if (reach !== undefined) wanted.push({ cidr, site: site.name, ...reach });
+    }
   }
   return wanted;
 }
 
 /** The same for all ranges of a site and family. */
 type Reach = Pick<Wanted, 'way' | 'refused'>;
+
+/** Undefined where this node needs none. */
+function reachOf(site: Site, node: NodeState, family: Family): Reach | undefined {
+  const listed = node.frontends.find((one) => one.site === site.name);
+  const frontend = listed !== undefined && isGone(listed, family) ? undefined : listed;
+  // Until the Pod has gone, too, what it held back does not leave in clear.
+  if (frontend === undefined && !node.tunnels) return listed && { way: wayOf(NOWHERE) };
+  const hop = frontend === undefined ? throughTunnel(site, node, family) : throughPod(site, frontend, node, family);
+  return 'reason' in hop ? { way: wayOf(NOWHERE), refused: hop } : { way: wayOf(hop, NOWHERE) };
+}
+
+/** When a pod ends, its interface and the route to it go a moment before the Pod: Cilium has no part in that. */
+function isGone({ ends, routes }: LocalFrontend, family: Family): boolean {
+  const route = routes[family];
+  return ends && route !== undefined && 'indirect' in route;
+}
 
 /** To the pod's own interface. */
 function throughPod(

@@ -17,6 +17,7 @@ const FRONTEND: LocalFrontend = {
   site: '',
   addresses: { 4: '10.10.0.5', 6: 'fd00:10::5' },
   routes: { 4: LXC, 6: LXC },
+  ends: false,
 };
 const CILIUM_HOST = { name: 'cilium_host', mtu: 1450, addresses: { 4: '10.10.0.1', 6: 'fd00:10::1' } };
 /** Another node than the frontend's. */
@@ -149,6 +150,40 @@ test(
   '10.8.0.0/16 no-endpoint-route: not through an interface of its own',
   '192.168.100.0/24 no-endpoint-route: not through an interface of its own',
   'fd12::/48 via fd00:10::5 dev lxc1 src fd00:10::1 mtu 1300',
+);
+
+const INDIRECT = { indirect: 'no' };
+test('a pod that ends: as before while its interface is there', desired, ONE, local({ ends: true }), VIA_POD);
+test(
+  'a pod that ends, its interface gone: as without it, and nobody is blamed',
+  desired,
+  DUAL,
+  local({ ends: true, routes: { 4: INDIRECT, 6: INDIRECT } }),
+  '10.8.0.0/16 dev cilium_host src 10.10.0.1 mtu 1300',
+  '192.168.100.0/24 dev cilium_host src 10.10.0.1 mtu 1300',
+  'fd12::/48 dev cilium_host src fd00:10::1 mtu 1300',
+);
+test('a pod that ends, its interface gone, without tunnels: to nowhere, and nobody is blamed', (tt) => {
+  const node = { ...local({ ends: true, routes: { 4: INDIRECT, 6: INDIRECT } }), tunnels: false };
+  const way = wayOf({ type: 'unreachable', metric: 4_294_967_295 });
+  tt.deepEqual(desiredRoutes(ONE, node), [{ cidr: '192.168.100.0/24' as Cidr, site: '', way }]);
+});
+test(
+  'a pod that ends, read between the families',
+  desired,
+  DUAL,
+  local({ ends: true, routes: { 4: INDIRECT, 6: LXC } }),
+  '10.8.0.0/16 dev cilium_host src 10.10.0.1 mtu 1300',
+  '192.168.100.0/24 dev cilium_host src 10.10.0.1 mtu 1300',
+  'fd12::/48 via fd00:10::5 dev lxc1 src fd00:10::1 mtu 1300',
+);
+test(
+  'a pod that ends and has no IPv6',
+  desired,
+  configOf(goodSpec({ peerCIDRs: ['192.168.100.0/24', 'fd12::/48'] })).vpn,
+  local({ ends: true, addresses: { 4: '10.10.0.5' }, routes: { 4: LXC } }),
+  VIA_POD,
+  `fd12::/48 ${noAddress(6)}`,
 );
 
 test('whose they are, and whose are refused', (tt) => {

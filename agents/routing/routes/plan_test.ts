@@ -216,12 +216,16 @@ test('of some ranges alone: others are neither added nor deleted', (tt) => {
 test('the pod’s interface has gone and the pod is still listed: what keeps packets from the default route stays', (tt) => {
   const { vpn } = configOf(goodSpec({ peerCIDRs: [A] }));
   const indirect = 'this node reaches the pod f-0 through cilium_host';
-  const wanted = desiredRoutes(vpn, {
-    frontends: [{ pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, routes: { 4: { indirect } } }],
-    ciliumHost: { name: 'cilium_host', mtu: 1450, addresses: { 4: '10.10.0.1' } },
-    tunnels: true,
-  });
-  tt.deepEqual(linesOf(plan(wanted, [NOWHERE4])), []);
+  const frontend = { pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, routes: { 4: { indirect } } };
+  const ciliumHost = { name: 'cilium_host', mtu: 1450, addresses: { 4: '10.10.0.1' } };
+  for (const [ends, tunnels] of [
+    [false, true],
+    [false, false],
+    [true, false],
+  ] as const) {
+    const wanted = desiredRoutes(vpn, { frontends: [{ ...frontend, ends }], ciliumHost, tunnels });
+    tt.deepEqual(linesOf(plan(wanted, [NOWHERE4])), []);
+  }
 });
 
 test('10,000 ranges', (tt) => {

@@ -2,6 +2,7 @@
 import { hostCidr, type Cidr } from '../../../functions/model/cidr.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import type { Log } from '../../lib/log.ts';
+import type { Again } from '../../lib/queue.ts';
 import { SayOnce } from '../../lib/say-once.ts';
 import { frontendsOf, type Frontend, type Frontends } from '../frontends.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
@@ -11,7 +12,16 @@ import type { KernelWatch } from '../kernel/watch.ts';
 import { PROTO, seenAs, type SeenRoute } from '../kernel/route.ts';
 import { CILIUM_HOST, readNode, readRanges, type Links } from '../kernel/state.ts';
 import type { Metrics } from '../metrics.ts';
-import { desiredRoutes, tooLargeMtus, type NodeState, type Refusal, type Wanted, type Way } from './desired.ts';
+import { causesOf, DueCauses } from './causes.ts';
+import {
+  desiredRoutes,
+  isRefusal,
+  tooLargeMtus,
+  type NodeState,
+  type Refusal,
+  type Wanted,
+  type Way,
+} from './desired.ts';
 import { planRoutes, type Plan, type Step } from './plan.ts';
 import { RangeIndex } from '../range-index.ts';
 
@@ -62,6 +72,9 @@ export class Routes {
   /** How many events of what was applied here are still to come, and until when, in milliseconds of `performance.now()`. */
   #echoes = 0;
   #echoesUntil = 0;
+  readonly #dueCauses = new DueCauses();
+  /** In how many milliseconds a cause is to be said that was held back, unless it is over then. */
+  #againMs: number | undefined;
   #anyRefused = false;
   /** Nothing has happened since the last look that went well. */
   #settled = false;
@@ -124,7 +137,7 @@ export class Routes {
   }
 
   /** Throws where the kernel can't be read or refused something; what could be done is done then. */
-  async reconcile(): Promise<void> {
+  async reconcile(): Promise<Again | void> {
     const { vpn, pods, tunnels } = this.#deps;
     const known = { config: vpn(), pods: pods(), tunnels: tunnels() };
     // Until all is known, what an earlier run of this agent has set up stays.
@@ -138,6 +151,7 @@ export class Routes {
       const seconds = (performance.now() - (eventAt ?? 0)) / 1000;
       if (eventAt !== undefined && steps > 0) this.#deps.metrics.repairSeconds.observe(seconds);
       this.#problem = undefined;
+      return this.#lookAgain();
     } catch (error) {
       this.#dirty = 'all';
       this.#settled = false;
@@ -147,6 +161,13 @@ export class Routes {
       this.#checking = false;
       this.#count();
     }
+  }
+
+  /** Whether what was held back still holds shows a look at everything. */
+  #lookAgain(): Again | undefined {
+    if (this.#againMs === undefined) return undefined;
+    this.#dirty = 'all';
+    return { afterMs: this.#againMs };
   }
 
   #check(config: Vpn, pods: readonly Pod[], tunnels: boolean): Promise<number> {
@@ -282,20 +303,16 @@ export class Routes {
   /** One line for each cause, with the first of its ranges. */
   #sayRefused(): void {
     const { log } = this.#deps;
-    const causes = new Map<string, { cidr: Cidr; reason: string; ranges: number }>();
-    for (const [cidr, refused] of this.#ranges) {
-      if (!isRefusal(refused)) continue;
-      const cause = causes.get(refused.message);
-      if (cause === undefined) causes.set(refused.message, { cidr, reason: refused.reason, ranges: 1 });
-      else cause.ranges += 1;
-    }
-    for (const [problem, one] of causes)
+    const causes = causesOf(this.#ranges);
+    const { due, againMs } = this.#dueCauses.of(causes, performance.now());
+    this.#againMs = againMs;
+    for (const [problem, one] of due)
       this.#saidRefused.say(problem, `${one.cidr} ${one.ranges}`, () =>
         log.error({ ...one, problem }, 'no route to this range'),
       );
-    this.#saidRefused.retain(new Set(causes.keys()));
+    this.#saidRefused.retain(new Set(due.keys()));
     if (this.#anyRefused && causes.size === 0) log.info({}, 'every range has its route');
-    this.#anyRefused = causes.size > 0;
+    this.#anyRefused = due.size > 0 || (this.#anyRefused && causes.size > 0);
   }
 
   #sayOdd(config: Vpn, node: NodeState): void {
@@ -325,8 +342,6 @@ export class Routes {
 }
 
 const REPAIRS = { add: 'missing-route', replace: 'changed-route', delete: 'stale-route' } as const;
-
-const isRefusal = (state: Way | Refusal): state is Refusal => 'reason' in state;
 
 const isWay = (state: Way | Refusal | undefined, { text }: Way): boolean =>
   state !== undefined && !isRefusal(state) && state.text === text;
