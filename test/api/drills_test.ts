@@ -25,6 +25,10 @@ const fixture = setUp(test);
 const PATCHES = 'constellation_vpn_endpoint_sync_patches_total';
 const ENDPOINT = '{object="CiliumEndpoint"}';
 
+const AWAY = "can't watch for the moment, trying again";
+/** endpoint-sync's. */
+const WATCHES = 4;
+
 /** Errors in the log; there is no cilium-config in these tests. */
 const unexpected = (agent: Agent) => agent.errors().filter(({ rule }) => rule !== 'present');
 
@@ -44,6 +48,25 @@ test.serial('the API server is killed for 30 s: not ready, and right again soon 
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
   t.log(`restored ${Math.round(performance.now() - came)} ms after the API server was ready`);
   t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready'));
+});
+
+test.serial('the API server restarts: a warning for each watch, and no error', async (t) => {
+  t.timeout(180_000);
+  const { cluster } = fixture;
+  const { agent } = await start(t, fixture);
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    await until(async () => (await agent.ready()).status === 200, 'to be ready', 60_000);
+    const before = agent.log.length;
+    await cluster.stopApiServer(signal);
+    await cluster.startApiServer();
+    const said = (msg: string) => agent.log.slice(before).filter((record) => record.msg === msg);
+    await until(() => said('the API server answers again').length === WATCHES, 'all watches to stand', 60_000);
+    const warnings = said(AWAY);
+    t.is(new Set(warnings.map(({ what }) => what)).size, WATCHES);
+    t.is(warnings.length, WATCHES);
+    t.true(warnings.every(({ level }) => level === 'warn'));
+    t.deepEqual(unexpected(agent), []);
+  }
 });
 
 test.serial(
@@ -77,7 +100,7 @@ test.serial('no API server at the start: waits, says which address, works when i
   await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await cluster.stopApiServer();
   const { agent } = await start(t, fixture);
-  await until(() => agent.errors().length > 0, 'an error');
+  await until(() => agent.log.find(({ msg }) => msg === AWAY), 'a warning');
   const { status, text } = await agent.ready();
   t.is(status, 503);
   t.true(text.includes(`no answer from the API server at ${cluster.server}: connect ECONNREFUSED`), text);

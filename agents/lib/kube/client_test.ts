@@ -15,7 +15,7 @@ import {
   type FakeServer,
 } from '../../../test/fakes/https-server.ts';
 import { KubeClient, type KubeObject, type WatchEvent } from './client.ts';
-import { KubeError, type KubeErrorKind } from './errors.ts';
+import { isRefusal, KubeError, type KubeErrorKind } from './errors.ts';
 
 const PODS = '/api/v1/namespaces/vpn/pods';
 const TOKEN = 'hunter2';
@@ -304,6 +304,7 @@ test('an authority that changed: read again, not the process started again', asy
   server.closeAllConnections();
   const error = await refused(tt, kube.list(PODS, {}), 'unreachable');
   tt.regex(error.message, new RegExp(`^no answer from the API server at ${url}: .*certificate`));
+  tt.true(isRefusal(error)); // nobody but an administrator can mend it
   tt.is(seen.length, 1); // no token went to a server that nobody vouches for
   await writeFile(caFile, certificates[1]?.cert ?? '');
   tt.deepEqual(await kube.list(PODS, {}), LIST);

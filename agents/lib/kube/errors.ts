@@ -46,6 +46,20 @@ export class KubeError extends Error {
   }
 }
 
+/** What the next try may mend. */
+const PASSING: readonly KubeErrorKind[] = ['unreachable', 'throttled', 'server'];
+
+/** Node's codes for a certificate that it does not accept: those of OpenSSL's X509_V_ERR_*, and its own. */
+const CERTIFICATE_CODE =
+  /^(UNABLE_TO_(GET|VERIFY|DECODE|DECRYPT)_|(DEPTH_ZERO_)?SELF_SIGNED_CERT|CERT_|INVALID_(CA|PURPOSE)$|HOSTNAME_MISMATCH$|ERR_TLS_CERT_)/;
+
+/** True where trying again mends nothing: somebody has to change something. */
+export function isRefusal(error: unknown): boolean {
+  if (!(error instanceof KubeError) || !PASSING.includes(error.kind)) return true;
+  const { code } = (error.cause ?? {}) as { readonly code?: unknown };
+  return typeof code === 'string' && CERTIFICATE_CODE.test(code);
+}
+
 const BY_STATUS: Readonly<Record<number, KubeErrorKind>> = {
   400: 'invalid',
   401: 'unauthorized',

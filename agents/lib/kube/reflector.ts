@@ -7,6 +7,7 @@ import type { Log } from '../log.ts';
 import { wait } from '../wait.ts';
 import type { KubeClient, KubeObject, WatchEvent } from './client.ts';
 import { KubeError } from './errors.ts';
+import { cureOf, messageOf, Outage } from './outage.ts';
 
 const RELIST_SECONDS = 300;
 const BACKOFF = { firstMs: 100, maxMs: 10_000 };
@@ -36,6 +37,7 @@ export class Reflector<T extends KubeObject> {
   #synced = false;
   #problem: string | undefined;
   #failures = 0;
+  readonly #outage = new Outage();
 
   constructor(options: Options) {
     this.#options = options;
@@ -96,7 +98,7 @@ export class Reflector<T extends KubeObject> {
       { ...query, resourceVersion, allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) },
       signal,
     );
-    if (this.#problem !== undefined) log.info({ what }, 'the API server answers again');
+    if (this.#outage.over()) log.info({ what }, 'the API server answers again');
     this.#problem = undefined;
     for await (const event of events) this.#event(event);
   }
@@ -130,9 +132,12 @@ export class Reflector<T extends KubeObject> {
     const { log, what, absent } = this.#options;
     if (error instanceof KubeError) this.#retryAfterMs = error.retryAfterMs ?? 0;
     const missing = error instanceof KubeError && error.kind === 'notFound' && absent !== undefined;
-    const message = error instanceof Error ? error.message : String(error);
-    const problem = `${what}: ${missing ? absent : message}`;
-    if (problem !== this.#problem) log.error({ what, problem }, "can't watch, trying again");
+    const problem = `${what}: ${missing ? absent : messageOf(error)}`;
     this.#problem = problem;
+    const level = this.#outage.failed(error, performance.now());
+    if (level === 'warn') log.warn({ what, problem }, "can't watch for the moment, trying again");
+    if (level !== 'error') return;
+    const cure = missing ? undefined : cureOf(error);
+    log.error({ what, problem: cure === undefined ? problem : `${problem}: ${cure}` }, "can't watch, trying again");
   }
 }

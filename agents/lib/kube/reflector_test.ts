@@ -12,6 +12,9 @@ import { Reflector } from './reflector.ts';
 
 const PODS = '/api/v1/namespaces/vpn/pods';
 const WHAT = 'frontend Pods';
+const AWAY = "warn can't watch for the moment, trying again";
+const REFUSED = "error can't watch, trying again";
+const ROLES = 'render and apply the Roles and RoleBindings again';
 
 interface Bench {
   readonly reflector: Reflector<KubeObject>;
@@ -197,7 +200,7 @@ test('a watch that breaks off: said once, the copy stays until the next list', a
   await until(() => one.watches.length === 2);
   tt.true(broken?.startsWith(`${WHAT}: watch ${PODS} at ${one.url} broke off: `), broken);
   await until(() => one.reflector.problem === undefined);
-  tt.deepEqual(one.said, [`error can't watch, trying again: ${broken}`, 'info the API server answers again']);
+  tt.deepEqual(one.said, [`${AWAY}: ${broken}`, 'info the API server answers again']);
   tt.deepEqual(one.changes, ['-', 'a', 'b', '-', 'a', 'b']);
 });
 
@@ -212,16 +215,36 @@ test('refused: said once however often, and why; then it works', async (tt) => {
   tt.false(one.reflector.synced);
   await until(() => one.watches.length === 1);
   await until(() => one.reflector.problem === undefined);
-  tt.deepEqual(one.said, [`error can't watch, trying again: ${problem}`, 'info the API server answers again']);
+  tt.deepEqual(one.said, [`${REFUSED}: ${problem}: ${ROLES}`, 'info the API server answers again']);
 });
 
 test('another reason is said, too', async (tt) => {
   const one = await bench(tt, {
-    list: (response, n) => (n === 0 ? failure(response, 500, 'etcdserver: no leader') : failure(response, 403, 'no')),
+    list: (response, n) => failure(response, n === 0 ? 403 : 404, 'no'),
   });
   await until(() => one.lists.length === 2 && one.said.length === 2);
-  tt.regex(one.said[0] ?? '', /500 etcdserver: no leader$/);
-  tt.regex(one.said[1] ?? '', /403 no$/);
+  tt.is(one.said[0], `${REFUSED}: ${WHAT}: GET ${PODS}: 403 no: ${ROLES}`);
+  tt.is(one.said[1], `${REFUSED}: ${WHAT}: GET ${PODS}: 404 no: is this a Kubernetes API server?`);
+});
+
+test('a restart of the server: one warning, though each try fails in another way', async (tt) => {
+  const one = await bench(tt, {
+    list: (response, n) => {
+      if (n === 1) response.socket?.destroy();
+      else if (n === 2) failure(response, 403, 'role not found');
+      else if (n === 3) failure(response, 429, 'storage is (re)initializing');
+      else listed(response, '42', pod('a'));
+    },
+    watch: (response, n) =>
+      n === 0 ? response.write(line('ADDED', pod('b')), () => response.socket?.destroy()) : open(response),
+  });
+  await until(() => one.lists.length === 3);
+  await until(() => one.reflector.problem === `${WHAT}: GET ${PODS}: 403 role not found`);
+  await until(() => one.watches.length === 2);
+  await until(() => one.reflector.problem === undefined);
+  tt.is(one.said.length, 2, one.said.join('\n'));
+  tt.true(one.said[0]?.startsWith(`${AWAY}: ${WHAT}: watch ${PODS} at ${one.url} broke off: `), one.said[0]);
+  tt.is(one.said[1], 'info the API server answers again');
 });
 
 test('a watch that is refused: said, though the list comes each time', async (tt) => {
@@ -230,7 +253,7 @@ test('a watch that is refused: said, though the list comes each time', async (tt
     watch: (response) => failure(response, 403, 'cannot watch resource "pods"'),
   });
   await until(() => one.watches.length === 3);
-  tt.deepEqual(one.said, [`error can't watch, trying again: ${WHAT}: GET ${PODS}: 403 cannot watch resource "pods"`]);
+  tt.deepEqual(one.said, [`${REFUSED}: ${WHAT}: GET ${PODS}: 403 cannot watch resource "pods": ${ROLES}`]);
   tt.is(names(one), 'a=1');
   tt.regex(one.reflector.problem ?? '', /403/);
 });
@@ -267,6 +290,7 @@ test('a collection that is not there: what the administrator should know', async
   });
   await until(() => one.reflector.problem === `${WHAT}: Cilium is missing`);
   await until(() => one.reflector.problem === undefined);
+  tt.is(one.said[0], `${REFUSED}: ${WHAT}: Cilium is missing`);
   tt.true(one.reflector.synced);
 });
 
