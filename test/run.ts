@@ -3,13 +3,13 @@
  * one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the reason; in CI
  * (CI=true) that is a failure.
  */
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
-import { findTool, ToolMissing } from '../scripts/tools.ts';
+import { ToolMissing } from '../scripts/tools.ts';
 import { hasESP } from './esp/has-esp.ts';
 import { findKernel } from './esp/kernel.ts';
+import { CLUSTER, lacking, OWN_CLUSTER } from './lacking.ts';
 
 interface Tier {
   readonly files: readonly string[];
@@ -20,26 +20,6 @@ interface Tier {
 }
 
 const AVA = ['ava', '--tap'];
-
-type Needs = [tools: Parameters<typeof findTool>[0][], commands: string[]];
-/** Of the tests in a cluster that is there already. */
-const CLUSTER: Needs = [
-  ['kubectl', 'kustomize'],
-  ['ip', 'nft', 'tcpdump', 'ping', 'curl', 'dig', 'charon-systemd', 'swanctl', 'slirp4netns'],
-];
-const OWN_CLUSTER: Needs = [
-  ['kube-apiserver', 'etcd', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy', ...CLUSTER[0]],
-  [
-    'containerd',
-    'ctr',
-    'runc',
-    'podman',
-    'buildah',
-    'conntrack',
-    'iptables',
-    ...CLUSTER[1].filter((it) => it !== 'slirp4netns'),
-  ],
-];
 
 const TIERS: Record<string, Tier> = {
   unit: {
@@ -97,40 +77,6 @@ const TIERS: Record<string, Tier> = {
       (await unableNetwork()) ?? lacking(...(process.env.KUBECONFIG === undefined ? OWN_CLUSTER : CLUSTER)),
   },
 };
-
-/** Debian's package of a command, where it is called otherwise. */
-const PACKAGES: Record<string, string> = {
-  setcap: 'libcap2-bin',
-  setpriv: 'util-linux',
-  ip: 'iproute2',
-  nft: 'nftables',
-  ping: 'iputils-ping',
-  swanctl: 'strongswan-swanctl',
-  ctr: 'containerd',
-  dig: 'bind9-dnsutils',
-  'qemu-system-x86_64': 'qemu-system-x86',
-  modprobe: 'kmod',
-  'dpkg-deb': 'dpkg',
-};
-
-/** Debian keeps some of these in folders that are on root's PATH alone. (npm puts another program called nft before it.) */
-const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/bin'];
-
-async function lacking(
-  tools: readonly Parameters<typeof findTool>[0][],
-  commands: readonly string[],
-): Promise<string | undefined> {
-  for (const command of commands)
-    if (!FOLDERS.some((folder) => existsSync(`${folder}/${command}`)))
-      return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
-  try {
-    for (const tool of tools) await findTool(tool);
-    return undefined;
-  } catch (error) {
-    if (error instanceof ToolMissing) return error.message;
-    throw error;
-  }
-}
 
 /** What a kernel with ESP takes where this machine's own has none. */
 async function lackingGuest(): Promise<string | undefined> {

@@ -2,8 +2,8 @@
  * A cluster for a developer: `npm run cluster -- up`, `down`, `kubectl …`. It runs until `down`, in a process of its own, which
  * is the cluster: if that is killed, everything of the cluster dies with it.
  */
-import { spawn } from 'node:child_process';
-import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants, link, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -11,16 +11,18 @@ import { Command, InvalidArgumentError } from 'commander';
 import { execa } from 'execa';
 import { cacheFolder, ToolMissing } from '../../scripts/tools.ts';
 import { StartFailed } from '../control-plane/daemon.ts';
-import { startCluster } from './cluster.ts';
+import { removeLeftovers } from '../dataplane/netns.ts';
+import { type Cluster, startCluster } from './cluster.ts';
 import { connectSite } from './fixture.ts';
-import { install, makeCheckout, RANGES } from './product.ts';
+import { removeLeftoverCgroups } from './node.ts';
+import { type Checkout, install, makeCheckout, RANGES } from './product.ts';
 
-/** Of a running one; the file is there when the cluster is ready. */
+/** Of one that starts or runs. A process that was killed leaves it behind. */
 interface State {
+  /** Of the process that is the cluster. */
   readonly pid: number;
-  readonly folder: string;
-  readonly kubeconfig: string;
-  readonly kubectl: string;
+  /** Once it is ready. */
+  readonly ready?: { readonly folder: string; readonly kubeconfig: string; readonly kubectl: string };
 }
 
 interface UpOptions {
@@ -34,6 +36,9 @@ const FILE = fileURLToPath(import.meta.url);
 /** A user's mistake: its message is enough. */
 class UserError extends Error {}
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+/** Exit code of a process that found another one of its name. */
+const TAKEN = 3;
 const folder = join(cacheFolder(process.env), 'clusters');
 const stateFile = (name: string): string => join(folder, `${name}.json`);
 const logFile = (name: string): string => join(folder, `${name}.log`);
@@ -42,24 +47,24 @@ const program = new Command('cluster')
   .description('a real Kubernetes cluster on this machine, with an on-prem site in front of it (root is needed)')
   .showHelpAfterError()
   .enablePositionalOptions();
-const name = ['--name <name>', 'where several run at once', 'cluster'] as const;
+const nameOption = ['--name <name>', 'where several run at once', toName, 'cluster'] as const;
 program
   .command('up')
   .description('starts one and returns when it is ready; the images are built before, and Kubernetes at the first time')
-  .option(...name)
+  .option(...nameOption)
   .option('--nodes <number>', '1 to 3', toNodes, 2)
   .option('--vpn', 'installs the VPN by the steps of the README, and connects the site', false)
   .option('--no-cilium', 'without the stand-in for Cilium')
   .action(up);
 program
   .command('down')
-  .description('stops it; nothing of it is left')
-  .option(...name)
+  .description('stops it, also one that is starting; nothing of it is left')
+  .option(...nameOption)
   .action(async (options: { name: string }) => down(options.name));
 program
   .command('kubectl')
   .description('kubectl for it: npm run cluster -- kubectl get pods -A')
-  .option(...name)
+  .option(...nameOption)
   .argument('[words...]')
   .passThroughOptions()
   .allowUnknownOption()
@@ -75,6 +80,12 @@ try {
   process.exitCode = 1;
 }
 
+function toName(text: string): string {
+  if (!/^[a-z0-9-]{1,32}$/.test(text))
+    throw new InvalidArgumentError('It must be 1 to 32 small letters, digits and hyphens.');
+  return text;
+}
+
 function toNodes(text: string): number {
   if (!/^[123]$/.test(text)) throw new InvalidArgumentError('It must be 1, 2 or 3.');
   return Number(text);
@@ -82,26 +93,50 @@ function toNodes(text: string): number {
 
 async function up(options: UpOptions): Promise<void> {
   if (process.getuid?.() !== 0) throw new UserError('cluster: network namespaces and mounts need root');
-  const running = await readState(options.name);
-  if (running !== undefined)
-    throw new UserError(`cluster: ${options.name} runs already; KUBECONFIG=${running.kubeconfig}`);
+  const before = await readState(options.name);
+  if (before?.lives) throw new UserError(takenText(options.name, before));
   await mkdir(folder, { recursive: true });
-  const log = await open(logFile(options.name), 'w');
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND } = constants;
+  const log = await open(logFile(options.name), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND);
   const keeper = spawn(process.execPath, [FILE, 'keep', JSON.stringify(options)], {
     detached: true,
     stdio: ['ignore', log.fd, log.fd],
   });
-  let shown = 0;
-  let state: State | undefined;
-  while (keeper.exitCode === null && keeper.signalCode === null && state === undefined) {
-    await sleep(200);
-    shown = await showLog(options.name, shown);
-    state = await readState(options.name);
-  }
+  let interrupted = false;
+  for (const signal of SIGNALS)
+    process.on(signal, () => {
+      interrupted = true;
+      keeper.kill();
+    });
+  const ready = await untilReady(options.name, keeper);
   await log.close();
-  if (state === undefined) throw new UserError(`cluster: it did not start: ${logFile(options.name)}`);
+  if (ready === undefined || interrupted) {
+    await ended(keeper.pid!);
+    await removeRest(options.name, keeper.pid!);
+    if (interrupted) throw new UserError('cluster: stopped before it was ready');
+    if (keeper.exitCode === TAKEN) throw new UserError(takenText(options.name, await readState(options.name)));
+    throw new UserError(`cluster: it did not start: ${logFile(options.name)}`);
+  }
   keeper.unref();
-  console.log(`export KUBECONFIG=${state.kubeconfig}`);
+  console.log(`export KUBECONFIG=${ready.kubeconfig}`);
+}
+
+/** Prints its log meanwhile. Undefined where it has ended. */
+async function untilReady(cluster: string, keeper: ChildProcess): Promise<State['ready']> {
+  let shown = 0;
+  for (;;) {
+    const runs = keeper.exitCode === null && keeper.signalCode === null;
+    const state = await readState(cluster);
+    shown = await showLog(cluster, shown);
+    if (!runs) return undefined;
+    if (state?.pid === keeper.pid && state?.ready !== undefined) return state.ready;
+    await sleep(200);
+  }
+}
+
+function takenText(cluster: string, state: State | undefined): string {
+  const where = state?.ready === undefined ? '' : `; KUBECONFIG=${state.ready.kubeconfig}`;
+  return `cluster: ${cluster} starts or runs already${where}`;
 }
 
 /** Prints what is new, and answers how much there is. */
@@ -114,49 +149,111 @@ async function showLog(cluster: string, shown: number): Promise<number> {
 async function down(cluster: string): Promise<void> {
   const state = await readState(cluster);
   if (state === undefined) throw new UserError(`cluster: ${cluster} does not run`);
-  process.kill(state.pid, 'SIGTERM');
-  while ((await readState(cluster)) !== undefined) await sleep(100);
+  if (state.lives) process.kill(state.pid, 'SIGTERM');
+  await ended(state.pid);
+  await removeRest(cluster, state.pid);
+}
+
+async function ended(pid: number): Promise<void> {
+  while (await isKeeper(pid)) await sleep(100);
+}
+
+/** What a process that has ended has left: nothing, where it could stop its cluster itself. */
+async function removeRest(cluster: string, pid: number): Promise<void> {
+  if ((await readState(cluster))?.pid === pid) await rm(stateFile(cluster), { force: true });
+  await removeLeftovers();
+  await removeLeftoverCgroups();
 }
 
 async function kubectl(words: string[], options: { name: string }): Promise<void> {
   const state = await readState(options.name);
-  if (state === undefined) throw new UserError(`cluster: ${options.name} does not run: npm run cluster -- up`);
-  const env = { KUBECONFIG: state.kubeconfig };
-  const { exitCode = 1 } = await execa(state.kubectl, words, { env, stdio: 'inherit', reject: false });
+  if (!state?.lives) throw new UserError(`cluster: ${options.name} does not run: npm run cluster -- up`);
+  if (state.ready === undefined) throw new UserError(`cluster: ${options.name} is not ready yet`);
+  const env = { KUBECONFIG: state.ready.kubeconfig };
+  const { exitCode = 1 } = await execa(state.ready.kubectl, words, { env, stdio: 'inherit', reject: false });
   process.exitCode = exitCode;
 }
 
-/** Undefined where it does not run, or is not ready. */
-async function readState(cluster: string): Promise<State | undefined> {
+/** Undefined where there is none of this name, and none was killed. */
+async function readState(cluster: string): Promise<(State & { readonly lives: boolean }) | undefined> {
   const text = await readFile(stateFile(cluster), 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
   const state = JSON.parse(text) as State;
-  // Killed, it could not take its file away. A pid may have come again, as another program's.
-  const command = await readFile(`/proc/${state.pid}/cmdline`, 'utf8').catch(() => '');
-  return command.includes(FILE) ? state : undefined;
+  return { ...state, lives: await isKeeper(state.pid) };
+}
+
+/** A pid may have come again, as another program's. The checkout may be another one. */
+async function isKeeper(pid: number): Promise<boolean> {
+  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return command.includes('test/cluster/cli.ts\0keep\0');
+}
+
+/** Writes this process's state. The first time it answers false where another process lives under the name. */
+async function writeState(cluster: string, ready?: State['ready']): Promise<boolean> {
+  const state: State = { pid: process.pid, ...(ready === undefined ? {} : { ready }) };
+  const partial = `${stateFile(cluster)}.${process.pid}`;
+  await writeFile(partial, JSON.stringify(state));
+  try {
+    if (ready !== undefined) await rename(partial, stateFile(cluster));
+    else await link(partial, stateFile(cluster));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return false;
+  } finally {
+    await rm(partial, { force: true });
+  }
 }
 
 /** The process that is the cluster. */
 async function keep(text: string): Promise<void> {
   const options = JSON.parse(text) as UpOptions;
   const log = (line: string) => console.error(line);
-  const stopped = new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  let starting = true;
+  const stopped = new Promise<'stopped'>((resolve) => {
+    // Not `once`: after that execa's own listener is the only one, and ends this process. What starts dies with it.
+    for (const signal of SIGNALS) process.on(signal, () => (starting ? process.exit(1) : resolve('stopped')));
   });
-  const cluster = await startCluster({ ...options, log });
-  if (options.vpn) {
-    const checkout = await makeCheckout();
-    await checkout.configure(cluster, { peerCIDRs: RANGES });
-    log('VPN: applied');
-    const { psk } = await install(cluster, checkout);
-    await connectSite(cluster, psk);
-    await checkout.remove();
+  if ((await readState(options.name))?.lives === false) await rm(stateFile(options.name), { force: true });
+  if (!(await writeState(options.name))) {
+    process.exitCode = TAKEN;
+    return;
   }
-  const { kubeconfig, folder: scratch, kubectlPath } = cluster;
-  const state: State = { pid: process.pid, folder: scratch, kubeconfig, kubectl: kubectlPath };
-  await writeFile(`${stateFile(options.name)}.partial`, JSON.stringify(state));
-  await rename(`${stateFile(options.name)}.partial`, stateFile(options.name));
-  await stopped;
-  await cluster.stop();
-  await rm(stateFile(options.name));
+  try {
+    const cluster = await startCluster({ ...options, log });
+    starting = false;
+    await run(cluster, options, stopped, log);
+  } finally {
+    await rm(stateFile(options.name), { force: true });
+  }
+  // An installation may be under way.
+  process.exit();
+}
+
+async function run(
+  cluster: Cluster,
+  { name, vpn }: UpOptions,
+  stopped: Promise<'stopped'>,
+  log: (line: string) => void,
+): Promise<void> {
+  let checkout: Checkout | undefined;
+  try {
+    if (vpn) {
+      checkout = await makeCheckout();
+      if ((await Promise.race([installVPN(cluster, checkout, log), stopped])) === 'stopped') return;
+    }
+    const { kubeconfig, folder: scratch, kubectlPath } = cluster;
+    await writeState(name, { folder: scratch, kubeconfig, kubectl: kubectlPath });
+    await stopped;
+  } finally {
+    await cluster.stop();
+    await checkout?.remove();
+  }
+}
+
+async function installVPN(cluster: Cluster, checkout: Checkout, log: (line: string) => void): Promise<void> {
+  await checkout.configure(cluster, { peerCIDRs: RANGES });
+  log('VPN: applied');
+  const { psk } = await install(cluster, checkout);
+  await connectSite(cluster, psk);
 }

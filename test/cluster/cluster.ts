@@ -13,16 +13,19 @@
  * Everything dies with this process, however that ends; what it leaves in the file system the next one removes.
  */
 import { randomInt } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { cp, glob, mkdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { threadId } from 'node:worker_threads';
 import { execa } from 'execa';
-import { findTool } from '../../scripts/tools.ts';
+import { cacheFolder, findTool, ToolMissing } from '../../scripts/tools.ts';
 import { applyAll } from '../control-plane/apply.ts';
 import type { Request } from '../control-plane/client.ts';
+import { StartFailed } from '../control-plane/daemon.ts';
 import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
 import { FORWARDING } from '../dataplane/world.ts';
-import { buildImages, type ClusterImages, type Images } from './images.ts';
+import { lacking, OWN_CLUSTER } from '../lacking.ts';
+import { buildImages, type ClusterImages, type Images, keepNewest } from './images.ts';
 import { makeUser, writeKubeconfig } from './kubeconfig.ts';
 import { startLoadBalancer } from './load-balancer.ts';
 import { type ClusterNode, removeLeftoverCgroups, startNode } from './node.ts';
@@ -67,16 +70,20 @@ export interface Cluster extends AnyCluster {
 const POD_CIDR = '10.244.0.0/16';
 const SERVICE_CIDR = '10.96.0.0/16';
 const LOAD_BALANCER = '203.0.113.20';
-/** What kubelet sets for the whole machine. */
-const KERNEL_SETTINGS = ['vm/overcommit_memory', 'kernel/panic', 'kernel/panic_on_oops'];
 const CRDS = join(import.meta.dirname, '../control-plane/crds/ciliumendpoints.yaml');
 
-/** Throws ToolMissing, or StartFailed with the end of a log. Nothing is left then. */
+/** This machine's way to the first node. Called as what a group makes: 15 characters at most. */
+const DEVICE = `cvpn-${process.pid}-${threadId.toString(36)}`;
+const KEPT_FAILURES = 3;
+
+/** Throws ToolMissing, or StartFailed with the end of a log. Nothing is left then but the logs, where the message says. */
 export async function startCluster({
   nodes: count = 2,
   cilium = true,
   log = () => undefined,
 }: ClusterOptions = {}): Promise<Cluster> {
+  const missing = await lacking(...OWN_CLUSTER, log);
+  if (missing !== undefined) throw new ToolMissing(missing);
   const kubelet = (await findTool('kubelet', { log })).path;
   const kubeProxy = (await findTool('kube-proxy', { log })).path;
   const kubectlPath = (await findTool('kubectl', { log })).path;
@@ -86,13 +93,15 @@ export async function startCluster({
   await removeLeftoverCgroups();
   const undo: (() => Promise<void>)[] = [() => group.remove()];
   const stop = async (): Promise<void> => {
-    for (const each of undo.splice(0).toReversed()) await each();
+    const failures: unknown[] = [];
+    for (const each of undo.splice(0).toReversed()) await each().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
   };
   try {
-    const kernel = await readSettings();
-    undo.push(() => writeSettings(kernel));
     const space = (name: string): Netns => group.spaces[name]!;
     const adminAddress = await connect(group, names);
+    // The kernel keeps a namespace as long as connections in it are on their way out, for minutes, and this with it.
+    undo.push(() => ip(`link delete ${DEVICE}`));
     log('control plane: starting');
     const users = {
       kubelet: names.map((name) => makeUser(`system:node:${name}`, 'system:nodes')),
@@ -117,7 +126,7 @@ export async function startCluster({
       writeKubeconfig(group.folder, server, servers.caFile, user);
     const kubeconfig = await kubeconfigOf(users.admin, servers.server);
     log(`nodes: ${names.join(', ')}`);
-    const nodes = await Promise.all(
+    const nodes = await all(
       names.map(async (name, index) => {
         const node = await startNode({
           name,
@@ -174,9 +183,33 @@ export async function startCluster({
       stop,
     };
   } catch (error) {
-    await stop();
-    throw error;
+    const explained = withLogs(error, group.folder, await keepLogs(group.folder));
+    await stop().catch((left: Error) => log(`cluster: not everything could be removed: ${left.message}`));
+    throw explained;
   }
+}
+
+/** As Promise.all, but while anything is under way it does not reject: what that has set up can be undone then. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
+/** Copies a group's logs to the cache folder, which keeps those of the last failures. Answers where they are. */
+async function keepLogs(folder: string): Promise<string> {
+  const clusters = join(cacheFolder(process.env), 'clusters');
+  const kept = join(clusters, `failed-${basename(folder)}`);
+  await mkdir(kept, { recursive: true });
+  for await (const log of glob(['*.log', 'n*/*.log'], { cwd: folder })) await cp(join(folder, log), join(kept, log));
+  await keepNewest(KEPT_FAILURES, clusters, 'failed-cvpn-');
+  return kept;
+}
+
+/** The same error, that names the logs where they are now. */
+function withLogs(error: unknown, folder: string, kept: string): unknown {
+  if (error instanceof ToolMissing || !(error instanceof Error)) return error;
+  const message = `${error.message.replaceAll(folder, kept)}\nAll logs of the cluster: ${kept}`;
+  return error instanceof StartFailed ? new StartFailed(message, error.output) : new Error(message, { cause: error });
 }
 
 export const kubectlOf =
@@ -193,13 +226,12 @@ async function connect({ spaces }: Group<string>, names: readonly string[]): Pro
   // Of 64 thousand pairs; two clusters at once must not share one.
   const pair = `169.254.${randomInt(64, 128)}`;
   const host = randomInt(0, 64) * 4;
-  const device = `cvpn${process.pid.toString(36)}${randomInt(36 ** 4).toString(36)}`.slice(0, 15);
   const [here, there] = [`${pair}.${host + 1}`, `${pair}.${host + 2}`];
   await ip(
     ...names.map((name) => `link add eth0 netns ${spaces[name]!.name} type veth peer name ${name} netns ${wire.name}`),
-    `link add ${device} type veth peer name admin netns ${spaces.n1!.name}`,
-    `link set ${device} up`,
-    `address add ${here}/30 dev ${device}`,
+    `link add ${DEVICE} type veth peer name admin netns ${spaces.n1!.name}`,
+    `link set ${DEVICE} up`,
+    `address add ${here}/30 dev ${DEVICE}`,
   );
   await wire.sysctl(FORWARDING);
   await wire.ip(
@@ -291,13 +323,13 @@ async function ready(names: readonly string[], request: Request): Promise<void> 
   const deadline = Date.now() + 120_000;
   for (const name of names) {
     while (!(await isReady(name, request))) {
-      if (Date.now() > deadline) throw new Error(`node ${name} is not ready: see its kubelet.log`);
+      if (Date.now() > deadline) throw new StartFailed(`node ${name} is not ready: see its kubelet.log`, '');
       await sleep(100);
     }
   }
   // Made by a controller; no pod can be made before.
   while ((await request('GET', '/api/v1/namespaces/default/serviceaccounts/default')).status !== 200) {
-    if (Date.now() > deadline) throw new Error('no default ServiceAccount: see kube-controller-manager.log');
+    if (Date.now() > deadline) throw new StartFailed('no default ServiceAccount: see kube-controller-manager.log', '');
     await sleep(100);
   }
 }
@@ -306,14 +338,4 @@ async function isReady(name: string, request: Request): Promise<boolean> {
   const { body } = await request('GET', `/api/v1/nodes/${name}`);
   const { status } = body as { status?: { conditions?: { type: string; status: string }[] } };
   return status?.conditions?.some((it) => it.type === 'Ready' && it.status === 'True') ?? false;
-}
-
-const settingPath = (name: string): string => join('/proc/sys', name);
-async function readSettings(): Promise<[string, string][]> {
-  return Promise.all(
-    KERNEL_SETTINGS.map(async (name) => [name, await readFile(settingPath(name), 'utf8')] as [string, string]),
-  );
-}
-async function writeSettings(settings: readonly [string, string][]): Promise<void> {
-  for (const [name, value] of settings) await writeFile(settingPath(name), value);
 }

@@ -2,12 +2,14 @@
  * A cluster with the VPN in it and a site that is connected, for the tests of a file, which must be serial. One of its own, or
  * the one that $KUBECONFIG leads to.
  */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { ExecutionContext, TestFn } from 'ava';
 import { ping } from '../dataplane/traffic.ts';
 import { type AnyCluster, type Cluster, startCluster } from './cluster.ts';
 import { joinCluster } from './existing.ts';
 import { createPods, removePods, type TestPods, until } from './pods.ts';
-import { type Checkout, install, makeCheckout, RANGES, uninstall } from './product.ts';
+import { type Checkout, install, makeCheckout, NAMESPACE, RANGES, uninstall } from './product.ts';
 import { HOSTS, SITE_ADDRESS } from './site.ts';
 
 export interface Fixture {
@@ -38,6 +40,10 @@ export function setUp(test: TestFn, { installed = true }: { installed?: boolean 
     fixture.psk = (await install(fixture.cluster, fixture.checkout)).psk;
     await connectSite(fixture.cluster, fixture.psk);
     await untilConnected(fixture, 120_000);
+    await rolledOut(fixture.cluster);
+  });
+  test.afterEach.always(async (t) => {
+    if (!t.passed && OWN && fixture.own !== undefined) for (const line of await lastWords(fixture.own)) t.log(line);
   });
   test.after.always(async (t) => {
     t.timeout(10 * 60_000);
@@ -54,6 +60,27 @@ export function setUp(test: TestFn, { installed = true }: { installed?: boolean 
 async function startOwn(fixture: Fixture, t: ExecutionContext): Promise<Cluster> {
   fixture.own = await startCluster({ log: (line) => t.log(line) });
   return fixture.own;
+}
+
+/** Resolves when kubelet says of all pods of the VPN that they are ready, which is later than the first packet. */
+export async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
+  for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync', 'statefulset/vpn-frontend'])
+    await kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=120s']);
+}
+
+/** The ends of the logs, since a cluster's are gone with it. */
+async function lastWords({ nodes, kubectl, site }: Cluster): Promise<string[]> {
+  const files = [site.log, ...nodes.flatMap(({ folder }) => [join(folder, 'cilium.log'), join(folder, 'node.log')])];
+  const tails = files.map(
+    async (file) => `${file}:\n${(await readFile(file, 'utf8')).split('\n').slice(-15).join('\n')}`,
+  );
+  const pods = (await kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', 'name']))
+    .split('\n')
+    .filter((name) => name !== '');
+  const logs = pods.map((pod) =>
+    kubectl(['-n', NAMESPACE, 'logs', pod, '--all-containers', '--prefix', '--tail=15']).catch(String),
+  );
+  return Promise.all([...tails, ...logs, kubectl(['get', 'pods', '-A', '-o', 'wide'])]);
 }
 
 /** Configures the other gateway, as docs/frontend.md says. */

@@ -1,6 +1,6 @@
 /** The product's images and those that the cluster tests add, built from their Containerfiles, as files that a node imports. */
 import { createHash } from 'node:crypto';
-import { access, mkdir, rename } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { buildContainerfile, buildImage } from '../../scripts/build-images.ts';
@@ -28,8 +28,9 @@ export interface ClusterImages extends Images {
 
 type Log = (line: string) => void;
 
-export async function buildImages(log: Log): Promise<ClusterImages> {
+export async function buildImages(logEach: Log): Promise<ClusterImages> {
   const env = await setUpContainers();
+  const log = once(logEach);
   log('images: agents, strongSwan and the tests’ own');
   const agents = await buildImage('agents', env, log);
   let strongswan = await buildImage('strongswan', env, log);
@@ -52,24 +53,53 @@ export async function buildImages(log: Log): Promise<ClusterImages> {
   return { agents, strongswan, workload, next, file };
 }
 
+/** Passes a line on the first time: every image says that its base is here. */
+function once(log: Log): Log {
+  const seen = new Set<string>();
+  return (line) => {
+    if (!seen.has(line)) log(line);
+    seen.add(line);
+  };
+}
+
 const nextOf = (image: string): string => image.replace(/:test$/, ':next');
 
-/** In the cache folder, one for the same images: podman takes seconds for it. */
+const ARCHIVES = 3;
+
+/** In the cache folder, one for the same images: podman takes seconds for it. Those used last stay there. */
 async function save(images: readonly string[], env: ContainerEnv): Promise<string> {
   const inspect = ['image', 'inspect', '--format={{.Id}}', ...images];
   const { stdout: ids } = await execa('podman', inspect, { env });
   const folder = join(cacheFolder(process.env), 'images');
   const path = join(folder, `${createHash('sha256').update(ids).digest('hex').slice(0, 12)}.tar`);
-  if (await isThere(path)) return path;
+  const now = new Date();
+  if (
+    await utimes(path, now, now).then(
+      () => true,
+      () => false,
+    )
+  )
+    return path;
   await mkdir(folder, { recursive: true });
   const partial = `${path}.${process.pid}`;
   await execa('podman', ['save', '--quiet', '--multi-image-archive', `--output=${partial}`, ...images], { env });
   await rename(partial, path);
+  await keepNewest(ARCHIVES, folder);
   return path;
 }
 
-const isThere = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
+/** Removes what is older than the `count` newest files or folders of a folder, of those whose name has the prefix. */
+export async function keepNewest(count: number, folder: string, prefix = ''): Promise<void> {
+  const paths = (await readdir(folder)).filter((name) => name.startsWith(prefix)).map((name) => join(folder, name));
+  // Another process may remove one at the same time.
+  const ages = await Promise.all(
+    paths.map((path) =>
+      stat(path).then(
+        ({ mtimeMs }) => -mtimeMs,
+        () => 0,
+      ),
+    ),
   );
+  const byAge = paths.map((path, index) => [ages[index]!, path] as const).toSorted(([a], [b]) => a - b);
+  for (const [, path] of byAge.slice(count)) await rm(path, { recursive: true, force: true });
+}

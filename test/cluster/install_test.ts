@@ -1,10 +1,10 @@
 import test from 'ava';
 import { execa } from 'execa';
-import { ping, startFlow, tcpTransfer } from '../dataplane/traffic.ts';
-import { connectSite, HOST, OWN, setUp, untilConnected } from './fixture.ts';
+import { capture, ping, startFlow, tcpTransfer } from '../dataplane/traffic.ts';
+import { connectSite, HOST, OWN, rolledOut, setUp, untilConnected } from './fixture.ts';
 import { differences, type Picture, pictureOf } from './picture.ts';
 import { podPlace } from './pods.ts';
-import { apply, FLAGS, install, NAMESPACE, uninstall } from './product.ts';
+import { apply, FLAGS, install, NAMESPACE, RANGES, uninstall } from './product.ts';
 
 // The user's path through README.md and docs/uninstall.md in a real cluster, in this order.
 
@@ -29,9 +29,26 @@ test.serial('then rendered with them and applied: packets go through, on every n
   await untilConnected(fixture, 120_000);
   t.log(`apply to first packet: ${Math.round(performance.now() - start)} ms`);
   t.notRegex(said, /error|denied|forbidden/i);
-  for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync', 'statefulset/vpn-frontend'])
-    await cluster.kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=60s']);
+  await rolledOut(cluster);
+  const masquerading = await cluster.kubectl(['-n', 'kube-system', 'get', 'configmap', 'ip-masq-agent', '-o', 'yaml']);
+  for (const range of RANGES) t.true(masquerading.includes(range), masquerading);
 });
+
+(OWN ? test.serial : test.serial.skip)(
+  'nothing can leave in clear: routes that end, and the kill switch',
+  async (t) => {
+    const { own } = fixture;
+    for (const node of own.nodes) {
+      const routes = await node.exec('ip', 'route', 'show', 'proto', '233');
+      for (const range of RANGES) t.true(routes.includes(`unreachable ${range}`), routes);
+    }
+    const pids = await Promise.all(own.nodes.map((node) => node.pids(/constellation-vpn\/frontend\.mjs/)));
+    // By the image's own nft: the machine's may be older, and end at what it does not know.
+    const enter = ['-t', String(pids.flat()[0]), '--net', '--mount'];
+    const { stdout } = await execa('nsenter', [...enter, '/usr/sbin/nft', 'list', 'ruleset']);
+    t.regex(stdout, /rt ipsec missing meta ipsec missing iifname != "ipsec0".* drop/);
+  },
+);
 
 test.serial('the site reaches pods and the frontend, by ICMP, TCP and UDP', async (t) => {
   const { cluster, pods } = fixture;
@@ -85,6 +102,7 @@ test.serial('10 MB both ways where ICMP is blocked, and outside is nothing but E
   const { cluster, pods } = fixture;
   await cluster.site.blockIcmp();
   const outside = await cluster.site.captureOutside();
+  const connects = await capture(cluster.onprem, 'eth0', 'tcp[tcpflags] & tcp-syn != 0');
   for (const pod of pods.pods) {
     const up = await tcpTransfer(pod, cluster.onprem, HOST, 10_000_000, { timeoutMs: 60_000 });
     const down = await tcpTransfer(cluster.onprem, pod, pod.address, 10_000_000, { timeoutMs: 60_000 });
@@ -92,6 +110,13 @@ test.serial('10 MB both ways where ICMP is blocked, and outside is nothing but E
     t.true(down.digestsEqual, `${pod.node}: ${down.bytes} bytes in ${down.ms} ms`);
     t.log(`${pod.node}: up ${up.ms} ms, down ${down.ms} ms`);
   }
+  const sizes = (await connects.stop()).map((line) => Number(/mss (\d+)/.exec(line)?.[1]));
+  // The answers to the site's own, and those of pods: of the VPN's mtu of 1300 less 40.
+  t.deepEqual(
+    sizes.filter((size) => size !== 1460),
+    sizes.filter((size) => size === 1260),
+  );
+  t.true(sizes.includes(1260), String(sizes));
   t.deepEqual(await outside.stop(), []);
 });
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { ping } from '../dataplane/traffic.ts';
+import { capture, ping } from '../dataplane/traffic.ts';
 import { startPings } from '../dataplane/pings.ts';
 import { connectSite, HOST, OWN, setUp } from './fixture.ts';
 import type { ClusterNode } from './node.ts';
@@ -103,7 +103,23 @@ event('a range is added and taken out again', {}, async () => {
   await checkout.configure(cluster, { peerCIDRs: RANGES });
   await apply(cluster, checkout);
   await until('the range is gone', 90_000, async () => (await ping(from, host, { count: 1 })).received === 0);
+  await until('nobody lists it', 10_000, async () => !(await places()).includes(ALL_RANGES[2]));
 });
+
+/** Where ranges are: in the CiliumEndpoint and, of nodes that can be looked at, in their routes. */
+async function places(): Promise<string> {
+  const nodes = OWN ? fixture.own.nodes : [];
+  const routes = await Promise.all(nodes.map((node) => node.exec('ip', 'route', 'show', 'proto', '233')));
+  return [await addressing(), ...routes].join('\n');
+}
+const addressing = () =>
+  kubectl(
+    'get',
+    'ciliumendpoint',
+    'vpn-frontend-0',
+    '-o',
+    'jsonpath={.metadata.resourceVersion} {.status.networking.addressing}',
+  );
 
 event('the key is changed on both sides', {}, async () => {
   const { cluster } = fixture;
@@ -150,20 +166,46 @@ ownEvent('the agent frontend is killed', {}, async () => {
   await killAgent(await frontendNode(), 'frontend', /constellation-vpn\/frontend\.mjs/);
 });
 
-ownEvent('charon is killed', { gapMs: 5000, lost: true }, async () => {
-  await killAgent(await frontendNode(), 'frontend', /charon-systemd/);
+ownEvent('charon is killed, and nothing leaves the pod in clear', { gapMs: 5000, lost: true }, async () => {
+  const node = await frontendNode();
+  const address = await kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.status.podIP}');
+  const device = /dev (\S+)/.exec(await node.exec('ip', 'route', 'show', address))![1]!;
+  const clear = await capture(node.netns, device, `dst net ${RANGES[0]}`, { direction: 'in' });
+  const toSite = fixture.pods.pods.map((pod) => pod.start('ping', ['-i', '0.1', '-w', '6', HOST], {}));
+  await killAgent(node, 'frontend', /charon-systemd/);
+  await Promise.all(toSite);
+  const packets = await clear.stop();
+  if (packets.length > 0) throw new Error(`in clear: ${packets.join('\n')}`);
 });
 
 ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', {}, async () => {
+  const killed = new Set<number>();
   for (const node of fixture.own.nodes) {
-    for (const program of [/\/kubelet\S* --config/, /^containerd --config/, /\/kube-proxy\S* --kubeconfig/]) {
+    for (const program of PROGRAMS) {
       const [pid] = await node.pids(program);
+      killed.add(pid!);
       process.kill(pid!, 'SIGKILL');
     }
   }
-  await sleep(5000);
+  for (const node of fixture.own.nodes)
+    for (const program of PROGRAMS)
+      await until(`${program} runs on ${node.name}`, 60_000, async () => {
+        const pids = await node.pids(program);
+        return pids.length === 1 && !killed.has(pids[0]!);
+      });
+  // A lease that is renewed: kubelet works again.
+  const since = new Date().toISOString();
+  await until('kubelets work', 60_000, async () => {
+    const renewed = await fixture.cluster.kubectl(['-n', 'kube-node-lease', 'get', 'leases', '-o', RENEWED]);
+    return renewed
+      .trim()
+      .split(' ')
+      .every((time) => time > since);
+  });
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
+const PROGRAMS = [/\/kubelet\S* --config/, /^containerd --config/, /\/kube-proxy\S* --kubeconfig/];
+const RENEWED = 'jsonpath={.items[*].spec.renewTime}';
 
 ownEvent('Cilium’s agent is killed on the other node', {}, async () => {
   const frontend = await frontendNode();
@@ -212,6 +254,13 @@ event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async (
   await fixture.cluster.kubectl(['uncordon', node]);
 });
 
+ownEvent('the frontend’s node crashes and starts again', { gapMs: 60_000, lost: true }, async () => {
+  const node = await frontendNode();
+  await node.crash();
+  await node.start();
+  await until('the frontend runs again', 60_000, async () => (await node.pids(/charon-systemd/)).length === 1);
+});
+
 ownEvent('all images are replaced', { gapMs: 20_000, lost: true }, async () => {
   const { own, checkout } = fixture;
   await checkout.configure(own, { peerCIDRs: RANGES, images: own.images.next });
@@ -230,12 +279,16 @@ test.serial('after all of it pods on every node reach the site, and the other wa
 
 /** Kills it with -9; the node starts another one, which overwrites all of its CiliumEndpoints. */
 async function restartCilium(node: ClusterNode): Promise<void> {
+  const before = await addressing();
   const [pid] = await node.pids(/cilium\/agent\.ts/);
   process.kill(pid!, 'SIGKILL');
   await until('another one runs', 20_000, async () => {
     const [other] = await node.pids(/cilium\/agent\.ts/);
     return other !== undefined && other !== pid;
   });
-  // It has overwritten everything in the first second, and it may be gone for three until all is put right.
-  await sleep(5000);
+  if (node !== (await frontendNode())) return;
+  await until('the CiliumEndpoint is overwritten and put right', 30_000, async () => {
+    const now = await addressing();
+    return now.split(' ')[0] !== before.split(' ')[0] && RANGES.every((range) => now.includes(range));
+  });
 }

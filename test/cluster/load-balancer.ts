@@ -78,6 +78,8 @@ export async function startLoadBalancer(options: LoadBalancerOptions): Promise<L
   const running = (async () => {
     while (await pause(end.signal)) await round();
   })();
+  // What it dies of is for stop() to say, not to end this process.
+  running.catch(() => undefined);
   return {
     async stop() {
       end.abort();

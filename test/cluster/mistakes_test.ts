@@ -33,11 +33,14 @@ test.serial('the gateway has another key: log and metric say who refused, and it
   await connectSite(cluster, 'not-the-key-of-the-secret');
   await cluster.site.stopCharon('SIGTERM');
   await cluster.site.startCharon();
-  const line = await untilLogged(/negotiation failed/, before);
+  const line = await untilLogged(/"reason":"authentication"/, before);
   t.regex(line, /pre-shared key/i);
   t.regex(
     await cluster.kubectl(['get', '--raw', METRICS]),
-    /negotiation_failures_total\{[^}]*side="(ours|theirs)"[^}]*\} [1-9]/,
+    // The one who was dialed sees the other's proof first.
+    OWN
+      ? /negotiation_failures_total\{[^}]*side="theirs"[^}]*\} [1-9]/
+      : /negotiation_failures_total\{[^}]*side="ours"[^}]*\} [1-9]/,
   );
   await connectSite(cluster, psk);
   t.log(`traffic ${await untilConnected(fixture, 60_000)} ms after the gateway got the right key`);
@@ -95,13 +98,15 @@ ownTest(
       '-o',
       'name',
     );
+    const said = async () => (await kubectl('logs', pod)).split('enable-endpoint-routes').length;
+    const before = await said();
     await node.netns.ip(`route delete ${address}`);
-    await until('routing says what is missing', 90_000, async () =>
-      (await kubectl('logs', pod)).includes('enable-endpoint-routes'),
-    );
+    await until('routing says what is missing', 90_000, async () => (await said()) > before);
     await node.netns.ip(`route add ${address} dev ${device} proto kernel scope link`);
-    t.log(`traffic ${await untilConnected(fixture, 90_000)} ms after the route was there again`);
-    t.regex((await kubectl('logs', pod)).split('\n').at(-1)!, /every range has its route|routes changed|source check/);
+    const ms = await untilConnected(fixture, 90_000);
+    t.log(`traffic ${ms} ms after the route was there again`);
+    // At the event, not at the next look in a minute.
+    t.true(ms < 20_000);
   },
 );
 

@@ -18,6 +18,12 @@ for each in lib/cni lib/kubelet log/pods log/containers; do
   mkdir -p "/var/$each" "$folder/var/$each"
   mount --bind "$folder/var/$each" "/var/$each"
 done
+# kubelet sets these, for the whole machine. Here it finds files instead, with what the machine has.
+for each in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+  file=$folder/$(echo "$each" | tr / .)
+  cat "/proc/sys/$each" >"$file"
+  mount --bind "$file" "/proc/sys/$each"
+done
 hostname "$name"
 
 keep() { # LOG COMMAND…

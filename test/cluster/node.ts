@@ -41,16 +41,30 @@ export interface ClusterNode {
   readonly exec: (command: string, ...args: string[]) => Promise<string>;
   /** Process ids, as this machine has them, of the node's programs and of containers there, by their command line. */
   pids(pattern: RegExp): Promise<number[]>;
-  /** As a crash of the machine: every process killed. Then `start`. */
+  /** As a crash of the machine: every process killed, and what the kernel knew of the network forgotten. Then `start`. */
   crash(): Promise<void>;
   start(): Promise<void>;
-  /** Nothing of it runs any more, and its control groups are gone. */
+  /** Nothing of it runs any more, and its control groups are gone. Again: does nothing. */
   stop(): Promise<void>;
 }
 
 const STAND_IN = join(import.meta.dirname, 'cilium/agent.ts');
 /** Without what npm puts before it: among that is another nft. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Leaves a node's network as it is when a machine has started: with its addresses and the way out, which cluster.ts made. A
+ * device that goes down or away takes its routes along.
+ */
+const FORGET = `nft flush ruleset
+  ip -o link | sed 's/^[0-9]*: //; s/[:@].*//' | grep -vxE 'lo|eth0|admin' |
+    while read -r each; do ip link delete "$each" 2>/dev/null || true; done
+  ip rule flush
+  ip rule add pref 32766 lookup main
+  ip route flush table all type unreachable
+  ip link set eth0 down
+  ip link set eth0 up
+  ip route add default via 10.77.0.1`;
 
 /** Namespaces of its own besides the network's. It dies with the process that started it, and with it all that is inside. */
 const SPACES = [
@@ -69,6 +83,7 @@ const SPACES = [
   'HOME=/root',
 ];
 
+/** Nothing is left of it where it rejects. */
 export async function startNode(options: NodeOptions): Promise<ClusterNode> {
   const { name, netns, overlay, folder, address, podCIDR, images } = options;
   const file = (path: string): string => join(folder, path);
@@ -78,13 +93,18 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
 
   const init = async (): Promise<number> => {
     const parent = daemon?.pid;
-    const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8');
+    const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8').catch(() => '');
     const pid = Number.parseInt(children, 10);
     if (!(pid > 0)) throw new Error(`node ${name} does not run`);
     return pid;
   };
+  // Left behind it would wait for containerd for ever.
   const ctr = (...args: string[]) =>
-    execa('ctr', ['--address', file('containerd.sock'), '--namespace', 'k8s.io', ...args], { timeout: 300_000 });
+    execa(
+      'setpriv',
+      ['--pdeathsig', 'KILL', 'ctr', '--address', file('containerd.sock'), '--namespace', 'k8s.io', ...args],
+      { timeout: 300_000 },
+    );
   const stopProcesses = async (): Promise<void> => {
     await daemon?.stop('SIGKILL');
     daemon = undefined;
@@ -105,9 +125,19 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
     });
   };
 
-  await start();
-  await ctr('images', 'import', '--digests=false', images);
-  await writeFile(file('images-imported'), '');
+  const stop = async (): Promise<void> => {
+    await stopProcesses();
+    await removeCgroup(cgroup);
+  };
+
+  try {
+    await start();
+    await ctr('images', 'import', '--digests=false', images);
+    await writeFile(file('images-imported'), '');
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   return {
     name,
     address,
@@ -115,7 +145,10 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
     netns,
     folder,
     start,
-    crash: stopProcesses,
+    async crash() {
+      await stopProcesses();
+      await netns.exec('sh', '-euc', FORGET);
+    },
     async exec(command, ...args) {
       const enter = ['-t', String(await init()), '-m', '-n', '-p', '-u', '-i', command, ...args];
       return (await execa('nsenter', enter, { env: { PATH }, timeout: 60_000 })).stdout;
@@ -128,10 +161,7 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
       );
       return all.filter((_, index) => own[index]);
     },
-    async stop() {
-      await stopProcesses();
-      await removeCgroup(cgroup);
-    },
+    stop,
   };
 }
 
@@ -319,10 +349,13 @@ async function membersOf(name: string): Promise<number> {
     .filter((line) => line !== '').length;
 }
 
-/** Control groups of nodes whose test process was killed. */
+/** Control groups of nodes whose test process was killed; what is in use yet remains for the next. */
 export async function removeLeftoverCgroups(): Promise<void> {
   const names = await Promise.all((await cgroupTrees()).map((tree) => readdir(tree)));
-  for (const name of new Set(names.flat().filter(isLeftover))) await removeCgroup(name);
+  for (const name of new Set(names.flat().filter(isLeftover))) {
+    await removeMembers(name).catch(() => undefined);
+    await removeCgroup(name);
+  }
 }
 
 /** Deepest first. */

@@ -38,11 +38,13 @@ async function pictureOfObjects({ kubectl }: AnyCluster): Promise<[string, strin
       ({ metadata }) =>
         !(metadata.ownerReferences as { controller?: boolean }[] | undefined)?.some((it) => it.controller),
     )
-    .map(({ kind, metadata, status: _status, ...rest }) => {
+    .map(({ kind, metadata, status, ...rest }) => {
       const { resourceVersion: _version, generation: _generation, managedFields: _fields, ...kept } = metadata;
       const { 'deprecated.daemonset.template.generation': _count, ...annotations } = kept.annotations ?? {};
       const name = [kind, [metadata.namespace, metadata.name].filter((part) => part !== undefined).join('/')].join(' ');
-      return [name, JSON.stringify({ metadata: { ...kept, annotations }, ...rest })];
+      // What nodes and controllers report is left out, but where the on-prem ranges are.
+      const networking = kind === 'CiliumEndpoint' ? (status as { networking?: unknown }).networking : undefined;
+      return [name, JSON.stringify({ metadata: { ...kept, annotations }, networking, ...rest })];
     });
 }
 

@@ -57,8 +57,8 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
   const schedulerConfig = await kubeconfig(scheduler);
 
   const server = `https://${adminAddress}:${PORT}`;
-  const unverified = makeClient(server, undefined, admin.token);
-  const ready = async (): Promise<boolean> => (await unverified.request('GET', '/readyz')).status === 200;
+  const client = makeClient(server, undefined, admin.token);
+  const ready = async (): Promise<boolean> => (await client.request('GET', '/readyz')).status === 200;
   const always = async (): Promise<boolean> => true;
   const programs: Record<ServerName, Omit<Program, 'name' | 'path'>> = {
     etcd: etcdProgram(folder),
@@ -85,7 +85,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
   };
   const stopServer = async (name: ServerName, signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> => {
     await daemons.get(name)?.stop(signal, GRACE_MS);
-    unverified.close();
+    client.close();
   };
   const stop = async (): Promise<void> => {
     for (const name of [...daemons.keys()].toReversed()) await stopServer(name, 'SIGKILL');
@@ -98,7 +98,7 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     throw error;
   }
   return {
-    client: unverified,
+    client,
     server,
     caFile,
     kubeletClientCAFile: file('kubelet-client-ca.crt'),

@@ -3,9 +3,11 @@
  * processes. Needs root and, of Debian's packages, iproute2 and util-linux.
  *
  * A group of them is named after the process that made it: cvpn-<pid>-<random>-<role>, with a scratch folder of the same
- * name less the role. A process that is killed leaves both behind; the next group made on the machine removes them.
+ * name less the role. A process that is killed leaves both behind; the next group made on the machine removes them, and an
+ * interface cvpn-<pid>-… of the machine's own namespace.
  */
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -179,17 +181,23 @@ export function isLeftover(name: string): boolean {
   return pid !== undefined && !isAlive(Number(pid));
 }
 
-async function removeLeftovers(): Promise<void> {
+/** Of all groups whose process is no more. */
+export async function removeLeftovers(): Promise<void> {
   // Another test process may be at it at the same time; what remains is for the next.
   await removeNamespaces((await listNamespaces()).filter(isLeftover)).catch(() => undefined);
+  for (const name of (await readdir('/sys/class/net')).filter(isLeftover))
+    await ip(`link delete ${name}`).catch(() => undefined);
   for (const name of (await readdir(tmpdir())).filter(isLeftover))
     await rm(join(tmpdir(), name), { recursive: true, force: true });
 }
 
+/** One that has ended and that nobody has waited for yet is not. */
 function isAlive(pid: number): boolean {
   try {
-    return process.kill(pid, 0);
+    // Its name, in parentheses, may hold any character.
+    return !/^.*\) [ZX] /s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+    if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    return false;
   }
 }

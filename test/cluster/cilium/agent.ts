@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { follow } from '../../../agents/lib/exec.ts';
+import type { KubeObject } from '../../../agents/lib/kube/client.ts';
 import { createLog } from '../../../agents/lib/log.ts';
 import { WorkQueue } from '../../../agents/lib/queue.ts';
 import { SayOnce } from '../../../agents/lib/say-once.ts';
@@ -15,7 +16,8 @@ import { Kube } from './kube.ts';
 import { type CiliumEndpoint, HOST_DEVICE, type Node, type Pod, prefixOf, samePlace, updateIPCache } from './plan.ts';
 import { Publisher } from './publisher.ts';
 
-interface Options extends Settings {
+interface Options extends Omit<Settings, 'closedServices'> {
+  readonly serviceCidr: string;
   readonly kubeconfig: string;
   readonly runFolder: string;
 }
@@ -61,15 +63,21 @@ async function run(options: Options): Promise<void> {
     log,
     path: '/api/v1/pods',
     query: { fieldSelector: `spec.nodeName=${node}` },
-    onChange: (key) => queue.add(key),
+    onChange: (key, _, pod) => {
+      queue.add(key);
+      endWithDaemonSet(pod);
+    },
     onList: () => addAll(),
   });
-  const datapath = new Datapath(options, {
-    log,
-    api,
-    nodes: () => (nodes.synced ? nodes.all() : undefined),
-    complete: () => endpoints.synced,
-  });
+  const datapath = new Datapath(
+    { ...options, closedServices: await closedServices(kube, options.serviceCidr) },
+    {
+      log,
+      api,
+      nodes: () => (nodes.synced ? nodes.all() : undefined),
+      complete: () => endpoints.synced,
+    },
+  );
   const publisher = new Publisher({
     kube,
     log,
@@ -132,6 +140,36 @@ async function run(options: Options): Promise<void> {
   ]);
 }
 
+interface ConfigMap extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+/** pkg/option: read at the start alone. bpf_lxc.c: without one of these the load balancer leaves packets from pods alone. */
+async function closedServices(kube: Kube, serviceCIDR: string): Promise<string | undefined> {
+  for (;;) {
+    try {
+      const config = await kube.get<ConfigMap>('/api/v1/namespaces/kube-system/configmaps/cilium-config');
+      const open = ['enable-sctp', 'bpf-lb-sock-hostns-only'].some((key) => config?.data?.[key] === 'true');
+      log.info({ open }, 'cilium-config read: Services for foreign sources');
+      return open ? undefined : serviceCIDR;
+    } catch (error) {
+      log.warn({ problem: (error as Error).message }, "can't read cilium-config, trying again");
+      await sleep(RETRY.maxMs);
+    }
+  }
+}
+
+/** The pod of the DaemonSet cilium on this node does nothing; but where it is made anew, the agent starts again. */
+let agentPod: string | undefined;
+function endWithDaemonSet(pod: Pod | undefined): void {
+  if (pod?.metadata.namespace !== 'kube-system' || pod.metadata.labels?.['k8s-app'] !== 'cilium') return;
+  if (agentPod !== undefined && agentPod !== pod.metadata.uid) {
+    log.info({ pod: pod.metadata.name }, 'the DaemonSet has another pod, starting again');
+    process.exit(0);
+  }
+  agentPod = pod.metadata.uid;
+}
+
 async function monitor(
   overlay: string | undefined,
   objects: readonly string[],
@@ -161,6 +199,7 @@ await new Command('agent.ts')
   .requiredOption('--pod-cidr <cidr>', "the node's range of pod addresses, a /24", parsePodCidr)
   .requiredOption('--overlay <file>', 'the network namespace that joins the nodes')
   .requiredOption('--kubeconfig <file>', 'how to reach the API server')
+  .option('--service-cidr <cidr>', "the Services' range", '10.96.0.0/16')
   .option('--run-folder <folder>', 'where cilium.sock is made', '/var/run/cilium')
   .action(run)
   .parseAsync();

@@ -1,7 +1,7 @@
 /** The node's devices, rules, routes and packet filter, kept as the cluster's objects and CNI's routes want them. */
 import type { Log } from '../../../agents/lib/log.ts';
 import type { CiliumAPI } from '../../fakes/cilium-api.ts';
-import { change, hasLink, nft, readRoutes, readSet, run } from './kernel.ts';
+import { change, nft, readLinks, readRoutes, readSet, run } from './kernel.ts';
 import {
   endpointId,
   HOST_DEVICE,
@@ -38,6 +38,8 @@ export interface Settings {
   readonly podCidr: string;
   /** Path of the network namespace that all nodes share. */
   readonly overlay: string;
+  /** The Services' range, where Cilium would not translate it for foreign sources: facts of cilium-config, read at the start. */
+  readonly closedServices: string | undefined;
 }
 
 interface Deps {
@@ -93,14 +95,14 @@ export class Datapath {
     for (const place of [undefined, overlay]) await run(['sh', '-euc', SETTINGS], place);
     this.#nodes = await readSet('nodes');
     this.#follow(await this.#readLocal());
-    await nft(rulesetText(this.#currentSets(), podCidr));
+    await nft(rulesetText(this.#currentSets(), { podCIDR: podCidr, closedServices: this.#settings.closedServices }));
     this.#sets = setsText(this.#currentSets());
   }
 
   async #makeDevices(): Promise<void> {
     const { node, overlay } = this.#settings;
     const peer = overlayDevice(node);
-    const [here, there] = await Promise.all([hasLink(HOST_DEVICE), hasLink(peer, overlay)]);
+    const [here, there] = [(await readLinks()).includes(HOST_DEVICE), (await readLinks(overlay)).includes(peer)];
     if (here && there) return;
     if (here) await change([`link delete ${HOST_DEVICE}`]);
     if (there) await change([`link delete ${peer}`], overlay);
@@ -138,10 +140,14 @@ export class Datapath {
     await Promise.all([change(lines), change(linesThere, overlay)]);
   }
 
+  /** An endpoint is its interface: it stays where somebody takes the route away. */
   async #readLocal(): Promise<LocalEndpoint[]> {
-    const local = localEndpoints(await readRoutes('main'), this.#settings.podCidr);
-    await change(planEndpointRoutes(local));
-    return local;
+    const routed = localEndpoints(await readRoutes('main'), this.#settings.podCidr);
+    await change(planEndpointRoutes(routed));
+    const unrouted = this.#local.filter((known) => !routed.some((it) => it.interfaceName === known.interfaceName));
+    if (unrouted.length === 0) return routed;
+    const links = await readLinks();
+    return [...routed, ...unrouted.filter(({ interfaceName }) => links.includes(interfaceName))];
   }
 
   /** An address that comes again at another interface is another pod's, with options of its own. */

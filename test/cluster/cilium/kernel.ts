@@ -35,9 +35,9 @@ export async function change(lines: readonly string[], overlay?: string): Promis
 export const readRoutes = async (table: string, overlay?: string): Promise<RouteJson[]> =>
   JSON.parse(await run(['ip', '-4', '-j', 'route', 'show', 'table', table], overlay)) as RouteJson[];
 
-export async function hasLink(name: string, overlay?: string): Promise<boolean> {
+export async function readLinks(overlay?: string): Promise<string[]> {
   const links = JSON.parse(await run(['ip', '-j', 'link', 'show'], overlay)) as { ifname: string }[];
-  return links.some(({ ifname }) => ifname === name);
+  return links.map(({ ifname }) => ifname);
 }
 
 export const nft = (text: string): Promise<string> => run([NFT, '-f', '-'], undefined, text);

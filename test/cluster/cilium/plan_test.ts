@@ -57,6 +57,8 @@ function cacheOf(...events: [CiliumEndpoint | undefined, CiliumEndpoint | undefi
 const prefix = test.macro((tt, text: string, expected: string | undefined) =>
   tt.is(prefixOf(text) as string | undefined, expected),
 );
+const NETWORKS = { podCIDR: '10.244.1.0/24', closedServices: '10.96.0.0/16' };
+
 test('an address', prefix, '10.244.1.5', '10.244.1.5/32');
 test('a range', prefix, '192.168.50.0/24', '192.168.50.0/24');
 test('host bits', prefix, '192.168.50.7/24', '192.168.50.0/24');
@@ -194,6 +196,6 @@ flush set ip cilium-stand-in nodes
 add element ip cilium-stand-in nodes { 10.77.0.11, 10.77.0.12 }
 `,
   );
-  const all = rulesetText({ endpoints: [LOCAL], unchecked: [], nodes: [OTHER, OWN] }, '10.244.1.0/24');
+  const all = rulesetText({ endpoints: [LOCAL], unchecked: [], nodes: [OTHER, OWN] }, NETWORKS);
   tt.true(all.startsWith('\ntable ip cilium-stand-in\ndelete table ip cilium-stand-in\n') && all.endsWith(sets));
 });

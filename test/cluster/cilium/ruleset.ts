@@ -30,8 +30,14 @@ export const setsText = (sets: Sets): string =>
     )
     .join('');
 
+export interface Networks {
+  readonly podCIDR: string;
+  /** Where foreign sources do not reach Services: their range. */
+  readonly closedServices: string | undefined;
+}
+
 /** The same with the whole table, whatever there was of it before. */
-export const rulesetText = (sets: Sets, podCIDR: string): string => `
+export const rulesetText = (sets: Sets, { podCIDR, closedServices }: Networks): string => `
 table ${TABLE}
 delete table ${TABLE}
 table ${TABLE} {
@@ -42,6 +48,7 @@ table ${TABLE} {
     type filter hook prerouting priority raw;
     iifname != "veth*" return
     iifname != @unchecked iifname . ip saddr != @endpoints drop
+    ${closedServices === undefined ? '' : `iifname . ip saddr != @endpoints ip daddr ${closedServices} drop`}
     meta mark set meta mark | ${POD_MARK}
   }
   chain to-world {
