@@ -30,21 +30,23 @@ export async function createPods(cluster: AnyCluster): Promise<TestPods> {
   for (const name of ['pod', 'host'])
     await kubectl(['-n', NAMESPACE, 'rollout', 'status', `daemonset/${name}`, `--timeout=${READY_LIMIT_MS / 1000}s`]);
   await kubectl(['-n', NAMESPACE, 'wait', '--for=condition=Ready', 'pod/dns', `--timeout=${READY_LIMIT_MS / 1000}s`]);
-  const podsOf = async (app: string): Promise<TestPod[]> => {
-    const listed = await kubectl(['-n', NAMESPACE, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
-    const { items } = JSON.parse(listed) as {
-      items: { metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }[];
-    };
-    return items
-      .map(({ metadata, spec, status }) => ({
-        ...podPlace(cluster, NAMESPACE, metadata.name),
-        node: spec.nodeName,
-        address: status.podIP,
-      }))
-      .toSorted((a, b) => a.node.localeCompare(b.node));
-  };
   const dnsService = await kubectl(['-n', NAMESPACE, 'get', 'service', 'dns', '-o', 'jsonpath={.spec.clusterIP}']);
-  return { pods: await podsOf('pod'), hosts: await podsOf('host'), dnsService };
+  return { pods: await listPods(cluster, 'pod'), hosts: await listPods(cluster, 'host'), dnsService };
+}
+
+/** As they are now, by their nodes. */
+export async function listPods(cluster: AnyCluster, app: 'pod' | 'host'): Promise<TestPod[]> {
+  const listed = await cluster.kubectl(['-n', NAMESPACE, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
+  const { items } = JSON.parse(listed) as {
+    items: { metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }[];
+  };
+  return items
+    .map(({ metadata, spec, status }) => ({
+      ...podPlace(cluster, NAMESPACE, metadata.name),
+      node: spec.nodeName,
+      address: status.podIP,
+    }))
+    .toSorted((a, b) => a.node.localeCompare(b.node));
 }
 
 export async function removePods({ kubectl }: AnyCluster): Promise<void> {
