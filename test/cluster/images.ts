@@ -1,4 +1,5 @@
 /** The product's images and those that the cluster tests add, built from their Containerfiles, as files that a node imports. */
+import { once } from 'node:events';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -28,9 +29,28 @@ export interface ClusterImages extends Images {
 
 type Log = (line: string) => void;
 
-export async function buildImages(logEach: Log): Promise<ClusterImages> {
+/** One at a time on this machine: they write the same bundles, configuration and tags. */
+export async function buildImages(log: Log): Promise<ClusterImages> {
+  const folder = cacheFolder(process.env);
+  await mkdir(folder, { recursive: true });
+  // flock(1) holds the lock until its input ends, which it also does when this process is killed.
+  const lock = execa('flock', [join(folder, 'images.lock'), 'sh', '-c', 'echo; exec cat'], {
+    stdin: 'pipe',
+    buffer: false,
+    reject: false,
+  });
+  await once(lock.stdout, 'data');
+  try {
+    return await build(log);
+  } finally {
+    lock.stdin.end();
+    await lock;
+  }
+}
+
+async function build(logEach: Log): Promise<ClusterImages> {
   const env = await setUpContainers();
-  const log = once(logEach);
+  const log = eachOnce(logEach);
   log('images: agents, strongSwan and the tests’ own');
   const agents = await buildImage('agents', env, log);
   let strongswan = await buildImage('strongswan', env, log);
@@ -54,7 +74,7 @@ export async function buildImages(logEach: Log): Promise<ClusterImages> {
 }
 
 /** Passes a line on the first time: every image says that its base is here. */
-function once(log: Log): Log {
+function eachOnce(log: Log): Log {
   const seen = new Set<string>();
   return (line) => {
     if (!seen.has(line)) log(line);

@@ -1,5 +1,5 @@
 /** A node of the cluster: containerd, kubelet, kube-proxy and the stand-in for Cilium's agent, in namespaces of their own. */
-import { mkdir, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
@@ -49,6 +49,7 @@ export interface ClusterNode {
 }
 
 const STAND_IN = join(import.meta.dirname, 'cilium/agent.ts');
+const ENDPOINT_ROUTE = join(import.meta.dirname, 'endpoint-route.ts');
 /** Without what npm puts before it: among that is another nft. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -188,6 +189,11 @@ async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
     'resolv.conf': '',
   };
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  await mkdir(join(folder, 'cni-bin'), { recursive: true });
+  for (const plugin of ['ptp', 'host-local', 'loopback'])
+    await symlink(join('/usr/lib/cni', plugin), join(folder, 'cni-bin', plugin));
+  const own = `#!/bin/sh\nexec ${process.execPath} ${ENDPOINT_ROUTE}\n`;
+  await writeFile(join(folder, 'cni-bin/endpoint-route'), own, { mode: 0o755 });
   // Every namespace has this machine's values of IPv4, and the kernel's of IPv6.
   await netns.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 });
 }
@@ -245,7 +251,7 @@ state = "${folder}/state"
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "${folder}/cni-bin"
     conf_dir = "${folder}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -304,10 +310,10 @@ function kubeletConfig({ folder, address, clientCAFile }: NodeOptions, cgroup: s
   };
 }
 
-/** What ptp makes of a pod has the form of Cilium's endpoint routes: `<address> dev <pod's device> scope link`. */
+/** Together they give a pod the form of Cilium's endpoint routes: `<address> dev <pod's device> proto kernel scope link`. */
 function cniConfig({ podCIDR }: NodeOptions): unknown {
   const ipam = { type: 'host-local', ranges: [[{ subnet: podCIDR }]], routes: [{ dst: '0.0.0.0/0' }] };
-  return { cniVersion: '0.4.0', name: 'pods', plugins: [{ type: 'ptp', mtu: 1500, ipam }] };
+  return { cniVersion: '0.4.0', name: 'pods', plugins: [{ type: 'ptp', mtu: 1500, ipam }, { type: 'endpoint-route' }] };
 }
 
 /** Where the trees of control groups are: of version 1 one for each controller, of version 2 one. */

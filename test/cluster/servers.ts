@@ -33,7 +33,6 @@ export interface Servers {
   readonly caFile: string;
   /** Of who calls the kubelets. */
   readonly kubeletClientCAFile: string;
-  pid(name: ServerName): number | undefined;
   stopServer(name: ServerName, signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   startServer(name: ServerName): Promise<void>;
   stop(): Promise<void>;
@@ -102,7 +101,6 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
     server,
     caFile,
     kubeletClientCAFile: file('kubelet-client-ca.crt'),
-    pid: (name) => daemons.get(name)?.pid,
     stopServer,
     startServer,
     stop,
