@@ -23,7 +23,16 @@ export const CLUSTER: Needs = [
   ],
 ];
 export const OWN_CLUSTER: Needs = [
-  ['kube-apiserver', 'etcd', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kube-proxy', 'kpt', ...CLUSTER[0]],
+  [
+    'kube-apiserver',
+    'etcd',
+    'kube-controller-manager',
+    'kube-scheduler',
+    'kubelet',
+    'kube-proxy',
+    'kpt',
+    ...CLUSTER[0],
+  ],
   [
     'containerd',
     'ctr',
