@@ -3,7 +3,7 @@ import { execa } from 'execa';
 import { capture, ping, startFlow, tcpTransfer } from '../dataplane/traffic.ts';
 import { connectSite, HOST, OWN, rolledOut, setUp, untilConnected } from './fixture.ts';
 import { differences, type Picture, pictureOf } from './picture.ts';
-import { podPlace } from './pods.ts';
+import { podPlace, until } from './pods.ts';
 import { apply, FLAGS, install, NAMESPACE, RANGES, uninstall } from './product.ts';
 
 // The user's path through README.md and docs/uninstall.md in a real cluster, in this order.
@@ -164,5 +164,11 @@ test.serial('removed by docs/uninstall.md, nothing of it is left anywhere', asyn
   const { cluster, checkout } = fixture;
   await uninstall(cluster, checkout);
   await cluster.kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/cilium', '--timeout=60s']);
-  t.deepEqual(differences(before, await pictureOf(cluster, OWN ? fixture.own.nodes : [])), []);
+  // Cilium's agent starts again with its pod, and takes a moment.
+  let left: string[] = [];
+  await until('nothing is left', 60_000, async () => {
+    left = differences(before, await pictureOf(cluster, OWN ? fixture.own.nodes : []));
+    return left.length === 0;
+  }).catch(() => undefined);
+  t.deepEqual(left, []);
 });
