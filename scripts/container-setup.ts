@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { execa } from 'execa';
@@ -25,11 +25,18 @@ export async function setUpContainers(): Promise<ContainerEnv> {
     KPT_FN_RUNTIME: 'podman',
     PATH: [bin, process.env.PATH].join(delimiter),
   };
-  await writeFile(env.CONTAINERS_CONF, containersConf(run, await hardLimits()));
-  await writeFile(env.CONTAINERS_STORAGE_CONF, storageConf(home, run));
-  await rm(join(bin, 'docker'), { force: true });
-  await symlink(podman, join(bin, 'docker'));
+  const limits = await hardLimits();
+  await replace(env.CONTAINERS_CONF, (path) => writeFile(path, containersConf(run, limits)));
+  await replace(env.CONTAINERS_STORAGE_CONF, (path) => writeFile(path, storageConf(home, run)));
+  await replace(join(bin, 'docker'), (path) => symlink(podman, path));
   return env;
+}
+
+/** In one step: others may set the same up, or use it, at the same time. */
+async function replace(path: string, make: (unfinished: string) => Promise<void>): Promise<void> {
+  const unfinished = `${path}.${randomUUID()}`;
+  await make(unfinished);
+  await rename(unfinished, path);
 }
 
 /** Podman's path. */
