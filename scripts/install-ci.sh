@@ -24,8 +24,10 @@ need /usr/sbin/modprobe kmod             # that kernel loads its modules by it
 need podman podman         # runs the image; kpt and kustomize call it
 need buildah buildah       # builds it, and needs no container for that
 need runc runc             # the runtime that scripts/container-setup.ts names
-need containerd containerd # the nodes of the test cluster, and what kubelet and kube-proxy look for
-need /usr/lib/cni/ptp containernetworking-plugins
+need gcc gcc               # builds the newer runc of the test cluster, with the two that follow
+need pkg-config pkg-config
+need /usr/include/seccomp.h libseccomp-dev
+need /usr/lib/cni/ptp containernetworking-plugins # the nodes of the test cluster, and what kubelet and kube-proxy look for
 need conntrack conntrack
 need iptables iptables
 need ethtool ethtool

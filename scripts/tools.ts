@@ -6,7 +6,7 @@
  * version pinned in test/tools/<folder>/go.mod into the cache folder.
  */
 import { randomUUID } from 'node:crypto';
-import { access, constants, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { execa } from 'execa';
@@ -21,7 +21,11 @@ export type ToolName =
   | 'kube-controller-manager'
   | 'kube-scheduler'
   | 'kubelet'
-  | 'kube-proxy';
+  | 'kube-proxy'
+  | 'containerd'
+  | 'containerd-shim-runc-v2'
+  | 'ctr'
+  | 'runc';
 
 export interface Tool {
   /** Absolute path of the executable. */
@@ -59,6 +63,10 @@ interface Wanted {
   package?: string;
   /** Flags for Go's linker, from the pinned version: for a tool that otherwise wouldn't know its version. */
   ldflags?: (pinned: string) => readonly string[];
+  /** Debian packages that it takes besides Go, where C is among its sources: a compiler, and libraries' headers. */
+  cgo?: string;
+  /** Build tags. */
+  tags?: string;
   /** How long the build takes, where that is worth a warning. */
   takes?: string;
   /** Arguments that make a working tool exit with 0, and print its version where a minimum is asked for. */
@@ -119,7 +127,39 @@ const wanted: Record<ToolName, Wanted> = {
   'kube-scheduler': { variable: 'KUBE_SCHEDULER', ...daemon('kube-scheduler') },
   kubelet: { variable: 'KUBELET', ...daemon('kubelet') },
   'kube-proxy': { variable: 'KUBE_PROXY', ...daemon('kube-proxy') },
+  containerd: { variable: 'CONTAINERD', ...containerd('containerd'), takes: 'about 3 minutes on two cores' },
+  'containerd-shim-runc-v2': {
+    variable: 'CONTAINERD_SHIM_RUNC_V2',
+    ...containerd('containerd-shim-runc-v2'),
+    probe: ['-v'],
+  },
+  ctr: { variable: 'CTR', ...containerd('ctr') },
+  // For pods with user namespaces it takes 1.2.
+  runc: {
+    variable: 'RUNC',
+    module: 'github.com/opencontainers/runc',
+    ldflags: (pinned) => [`-X main.version=${pinned.slice(1)}`],
+    cgo: 'gcc pkg-config libseccomp-dev',
+    tags: 'seccomp',
+    probe: ['--version'],
+    minimum: '1.2.0',
+    install: 'https://github.com/opencontainers/runc',
+  },
 };
+
+/** For pods with user namespaces it takes 2.0. */
+function containerd(program: string): Omit<Wanted, 'variable'> {
+  const module = 'github.com/containerd/containerd/v2';
+  return {
+    folder: 'containerd',
+    module,
+    package: `${module}/cmd/${program}`,
+    ldflags: (pinned) => [`-X ${module}/version.Version=${pinned}`],
+    probe: ['--version'],
+    minimum: '2.0.0',
+    install: 'https://containerd.io/downloads/',
+  };
+}
 
 /** What a cluster has and an API server alone has not; setup-envtest brings none of these. */
 function daemon(program: string): Omit<Wanted, 'variable'> {
@@ -261,30 +301,15 @@ async function build(
     return { reason: `the cache folder can't be made: ${(error as Error).message}` };
   }
 
-  const { package: target = 'tool', ldflags, takes = 'may take minutes' } = wanted[name];
-  const linker = ['-s -w', ...(ldflags?.(pinned) ?? [])].join(' ');
   const unfinished = `${path}.${randomUUID()}`;
   const started = performance.now();
   const seconds = () => Math.round((performance.now() - started) / 1000);
+  const { takes = 'may take minutes' } = wanted[name];
   log(`${name}: not found, building ${pinned} with Go into ${dirname(path)} (${takes}, once)`);
   const ticker = setInterval(() => log(`${name}: building for ${seconds()} s`), tickMs);
   try {
-    // The package 'tool' is the one that the tool directive of go.mod names.
-    const result = await execa(
-      go,
-      ['build', '-mod=readonly', '-trimpath', '-ldflags', linker, '-o', unfinished, target],
-      {
-        cwd: source,
-        // A go.work further up and another target than this machine would break the build.
-        env: { ...env, LC_ALL: 'C', CGO_ENABLED: '0', GOWORK: 'off', GOOS: '', GOARCH: '' },
-        extendEnv: false,
-        all: true,
-        stdin: 'ignore',
-        reject: false,
-      },
-    );
-    if (result.failed)
-      return { reason: `\`go build\` failed in ${source}`, output: result.all || result.message || '' };
+    const failure = await runGo(go, name, pinned, { source, unfinished, env });
+    if (failure) return failure;
     await rename(unfinished, path);
   } finally {
     clearInterval(ticker);
@@ -292,6 +317,47 @@ async function build(
   }
   log(`${name}: built in ${seconds()} s`);
   return undefined;
+}
+
+interface GoBuild {
+  readonly source: string;
+  /** Where the executable goes. */
+  readonly unfinished: string;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+async function runGo(
+  go: string,
+  name: ToolName,
+  pinned: string,
+  { source, unfinished, env }: GoBuild,
+): Promise<GoFailure | undefined> {
+  // The package 'tool' is the one that the tool directive of go.mod names.
+  const { package: target = 'tool', ldflags, cgo, tags = '' } = wanted[name];
+  const linker = ['-s -w', ...(ldflags?.(pinned) ?? [])].join(' ');
+  const result = await execa(
+    go,
+    ['build', '-mod=readonly', '-trimpath', '-tags', tags, '-ldflags', linker, '-o', unfinished, target],
+    {
+      cwd: source,
+      // A go.work further up and another target than this machine would break the build.
+      env: {
+        ...env,
+        LC_ALL: 'C',
+        CGO_ENABLED: cgo === undefined ? '0' : '1',
+        GOWORK: 'off',
+        GOOS: '',
+        GOARCH: '',
+      },
+      extendEnv: false,
+      all: true,
+      stdin: 'ignore',
+      reject: false,
+    },
+  );
+  if (!result.failed) return undefined;
+  const also = cgo === undefined ? '' : ` (Debian packages that it takes: ${cgo})`;
+  return { reason: `\`go build\` failed in ${source}${also}`, output: result.all || result.message || '' };
 }
 
 /** Runs the tool. A fault is a predicate for its path: "is version 4.5.7, …". */
@@ -403,14 +469,19 @@ function indent(text: string): string {
   return text.replace(/^/gm, '  ');
 }
 
-/** All executables of that name on PATH, in its order. Empty and relative entries are left out: they'd mean any folder. */
+/**
+ * All executables of that name on PATH, in its order, each once where two folders are the same one (/bin and /usr/bin). Empty
+ * and relative entries are left out: they'd mean any folder.
+ */
 async function findOnPath(name: string, path = ''): Promise<string[]> {
-  const found: string[] = [];
+  const found = new Map<string, string>();
   for (const folder of path.split(delimiter).filter(isAbsolute)) {
     const candidate = join(folder, name);
-    if (await isExecutable(candidate)) found.push(candidate);
+    if (!(await isExecutable(candidate))) continue;
+    const real = join(await realpath(folder), name);
+    if (!found.has(real)) found.set(real, candidate);
   }
-  return found;
+  return [...found.values()];
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -152,6 +152,7 @@ async function prepare(tt: ExecutionContext, { scripts, env = {} }: Case) {
     'kubectl-validate': 'sigs.k8s.io/kubectl-validate v0.0.4',
     kubernetes: 'k8s.io/kubernetes v1.34.4',
     etcd: 'go.etcd.io/etcd/server/v3 v3.6.8',
+    runc: 'github.com/opencontainers/runc v1.4.4',
   };
   for (const [name, required] of Object.entries(modules)) {
     await mkdir(join(home, 'go', name), { recursive: true });
@@ -222,6 +223,16 @@ test(
   'an old one on PATH is passed over',
   finds,
   { scripts: { 'bin/kustomize': prints('{Version:kustomize/v4.5.7}'), 'more/kustomize': prints('v5.3.3') } },
+  'PATH 5.3.3 ~/more/kustomize',
+  ['kustomize: passed over, ~/bin/kustomize is version 4.5.7, older than 5.0.0'],
+);
+test(
+  'a folder that is on PATH twice is looked at once',
+  finds,
+  {
+    scripts: { 'bin/kustomize': prints('v4.5.7'), 'more/kustomize': prints('v5.3.3') },
+    env: { PATH: '~/bin:~/bin:~/more' },
+  },
   'PATH 5.3.3 ~/more/kustomize',
   ['kustomize: passed over, ~/bin/kustomize is version 4.5.7, older than 5.0.0'],
 );
@@ -440,7 +451,7 @@ test('Go is told nothing by the caller that would change the build', async (tt) 
   const { message } = await tt.throwsAsync(findTool('kustomize', deps), { instanceOf: ToolMissing });
   tt.regex(
     short(message),
-    /\n {2}~\/go\/kustomize build -mod=readonly -trimpath -ldflags -s -w -o \S+ tool GOOS= GOWORK=off CGO_ENABLED=0$/,
+    /\n {2}~\/go\/kustomize build -mod=readonly -trimpath -tags  -ldflags -s -w -o \S+ tool GOOS= GOWORK=off CGO_ENABLED=0$/,
   );
 });
 
@@ -453,6 +464,15 @@ test('Go is told the folder, the package and the version of one of several tools
   );
 });
 
+test('what has C among its sources gets it, and the error names the packages', async (tt) => {
+  const { deps, short } = await prepare(tt, {
+    scripts: { 'bin/go': 'echo "$*" CGO_ENABLED=$CGO_ENABLED >&2; exit 1' },
+  });
+  const { message } = await tt.throwsAsync(findTool('runc', deps), { instanceOf: ToolMissing });
+  tt.regex(short(message), /failed in \S+\/runc \(Debian packages that it takes: .*libseccomp-dev\)/);
+  tt.regex(short(message), /-tags seccomp .* CGO_ENABLED=1$/);
+});
+
 const goModOf = (folder: string) => readFile(new URL(`../test/tools/${folder}/go.mod`, import.meta.url), 'utf8');
 const pins = test.macro(async (tt, name: ToolName, module: string) => {
   const goMod = await goModOf(name);
@@ -463,6 +483,8 @@ test('kustomize is pinned', pins, 'kustomize', 'sigs.k8s.io/kustomize/kustomize/
 test('kpt is pinned', pins, 'kpt', 'github.com/kptdev/kpt');
 test('kubectl-validate is pinned', pins, 'kubectl-validate', 'sigs.k8s.io/kubectl-validate');
 test('etcd is pinned', pins, 'etcd', 'go.etcd.io/etcd/server/v3');
+test('runc is pinned', pins, 'runc', 'github.com/opencontainers/runc');
+test('containerd is pinned', pins, 'containerd', 'github.com/containerd/containerd/v2');
 test('Kubernetes is pinned', async (tt) => {
   tt.truthy(parseVersion(pinnedVersion(await goModOf('kubernetes'), 'k8s.io/kubernetes')));
 });

@@ -27,7 +27,7 @@ const TIERS: Record<string, Tier> = {
       'functions/**/*_test.ts',
       'agents/**/*_test.ts',
       'scripts/**/*_test.ts',
-      'cli/**/*_test.ts',
+      'cli/values_test.ts',
       'test/functions/**/*_test.ts',
       'test/cluster/cilium/*_test.ts',
       'test/arch_test.ts',
@@ -35,7 +35,7 @@ const TIERS: Record<string, Tier> = {
     missing: async () => undefined,
   },
   render: {
-    files: ['test/render/**/*_test.ts', 'test/docs_test.ts'],
+    files: ['test/render/**/*_test.ts', 'cli/import_test.ts', 'test/docs_test.ts'],
     missing: () => lacking(['kustomize', 'kpt', 'kubectl-validate'], []),
   },
   api: {

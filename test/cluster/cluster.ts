@@ -13,12 +13,12 @@
  * Everything dies with this process, however that ends; what it leaves in the file system the next one removes.
  */
 import { randomInt } from 'node:crypto';
-import { cp, glob, mkdir, readFile } from 'node:fs/promises';
+import { chmod, cp, glob, mkdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { execa } from 'execa';
-import { cacheFolder, findTool, ToolMissing } from '../../scripts/tools.ts';
+import { cacheFolder, findTool, ToolMissing, type ToolName } from '../../scripts/tools.ts';
 import { applyAll } from '../control-plane/apply.ts';
 import type { Request } from '../control-plane/client.ts';
 import { StartFailed } from '../control-plane/daemon.ts';
@@ -84,12 +84,22 @@ export async function startCluster({
 }: ClusterOptions = {}): Promise<Cluster> {
   const missing = await lacking(...OWN_CLUSTER, log);
   if (missing !== undefined) throw new ToolMissing(missing);
-  const kubelet = (await findTool('kubelet', { log })).path;
-  const kubeProxy = (await findTool('kube-proxy', { log })).path;
-  const kubectlPath = (await findTool('kubectl', { log })).path;
+  // Found or built already, with words.
+  const pathOf = async (tool: ToolName) => (await findTool(tool, { log: () => undefined })).path;
+  const kubectlPath = await pathOf('kubectl');
+  const programs = {
+    kubelet: await pathOf('kubelet'),
+    kubeProxy: await pathOf('kube-proxy'),
+    containerd: await pathOf('containerd'),
+    shim: await pathOf('containerd-shim-runc-v2'),
+    ctr: await pathOf('ctr'),
+    runc: await pathOf('runc'),
+  };
   const images = await buildImages(log);
   const names = Array.from({ length: count }, (_, index) => `n${index + 1}`);
   const group = await createGroup<string>([...names, 'wire', 'overlay', 'nat', 'gateway', 'onprem']);
+  // Root in a pod with a user namespace goes through it to the pod's files; what is secret in it is the owner's alone.
+  await chmod(group.folder, 0o711);
   await removeLeftoverCgroups();
   const undo: (() => Promise<void>)[] = [() => group.remove()];
   const stop = async (): Promise<void> => {
@@ -135,7 +145,7 @@ export async function startCluster({
           address: addressOf(index),
           podCIDR: podCIDROf(index),
           folder: join(group.folder, name),
-          programs: { kubelet, kubeProxy },
+          programs,
           kubeconfigs: {
             kubelet: await kubeconfigOf(users.kubelet[index]!),
             kubeProxy: await kubeconfigOf(users.kubeProxy),

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { capture, ping } from '../dataplane/traffic.ts';
@@ -205,7 +206,7 @@ ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', {}, asyn
   });
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
-const PROGRAMS = [/\/kubelet\S* --config/, /^containerd --config/, /\/kube-proxy\S* --kubeconfig/];
+const PROGRAMS = [/\/kubelet\S* --config/, /\/containerd\S* --config/, /\/kube-proxy\S* --kubeconfig/];
 const RENEWED = 'jsonpath={.items[*].spec.renewTime}';
 
 ownEvent('Cilium’s agent is killed on the other node', {}, async () => {
@@ -269,6 +270,29 @@ ownEvent('all images are replaced', { gapMs: 20_000, lost: true }, async () => {
   for (const object of ['statefulset/vpn-frontend', 'deployment/vpn-endpoint-sync', 'daemonset/vpn-routing'])
     await rolledOut(object);
 });
+
+// examples/user-namespaces: charon is the one program that strangers speak to.
+for (const [title, components, inNamespace] of [
+  ['the pods get user namespaces', ['../../examples/user-namespaces'], true],
+  ['the pods are without user namespaces again', [], false],
+] as const)
+  ownEvent(title, { gapMs: 20_000, lost: true }, async () => {
+    const { own, checkout } = fixture;
+    await checkout.configure(own, { peerCIDRs: RANGES, components });
+    await apply(own, checkout);
+    for (const object of ['statefulset/vpn-frontend', 'deployment/vpn-endpoint-sync']) await rolledOut(object);
+    for (const program of [/charon-systemd/, /constellation-vpn\/endpoint-sync\.mjs/])
+      await until(`${program} is ${inNamespace ? 'nobody' : 'somebody'} on its node`, 60_000, async () => {
+        const maps = await uidMaps(program);
+        return maps.length === 1 && /^ *0 +0 /.test(maps[0]!) !== inNamespace;
+      });
+  });
+
+/** Of each process of a program on any node, which of the machine's users its user 0 is. */
+async function uidMaps(program: RegExp): Promise<string[]> {
+  const pids = await Promise.all(fixture.own.nodes.map((node) => node.pids(program)));
+  return Promise.all(pids.flat().map((pid) => readFile(`/proc/${pid}/uid_map`, 'utf8').catch(() => '')));
+}
 
 test.serial('after all of it pods on every node reach the site, and the other way round', async (t) => {
   const { cluster } = fixture;

@@ -18,12 +18,19 @@ for each in lib/cni lib/kubelet log/pods log/containers; do
   mkdir -p "/var/$each" "$folder/var/$each"
   mount --bind "$folder/var/$each" "/var/$each"
 done
-# kubelet sets these, for the whole machine. Here it finds files instead, with what the machine has.
-for each in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
-  file=$folder/$(echo "$each" | tr / .)
-  cat "/proc/sys/$each" >"$file"
-  mount --bind "$file" "/proc/sys/$each"
-done
+# kubelet sets these, for the whole machine. It finds files instead, with what the machine has; it alone, since a pod with a user
+# namespace gets no /proc where something is mounted into the node's.
+mkdir -p "$folder/sys"
+settings="vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes"
+for each in $settings; do cat "/proc/sys/$each" >"$folder/sys/$(echo "$each" | tr / .)"; done
+cat >"$folder/apart.sh" <<END
+mount --make-private /proc
+for each in $settings; do mount --bind "$folder/sys/\$(echo "\$each" | tr / .)" "/proc/sys/\$each"; done
+exec "\$@"
+END
+# A container with a user namespace gets the node's device instead of one of its own: for everybody, as the others have it.
+mknod -m 666 "$folder/tun" c 10 200
+mount --bind "$folder/tun" /dev/net/tun
 hostname "$name"
 
 keep() { # LOG COMMAND…

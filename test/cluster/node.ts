@@ -17,7 +17,7 @@ export interface NodeOptions {
   readonly podCIDR: string;
   /** Made when missing. Short: sockets are below it. */
   readonly folder: string;
-  readonly programs: { readonly kubelet: string; readonly kubeProxy: string };
+  readonly programs: NodePrograms;
   /** Files. */
   readonly kubeconfigs: { readonly kubelet: string; readonly kubeProxy: string; readonly cilium: string };
   /** PEM, of who may call the kubelet. */
@@ -28,6 +28,16 @@ export interface NodeOptions {
   readonly images: string;
   /** Whether there is a stand-in for Cilium's agent. */
   readonly cilium: boolean;
+}
+
+/** Paths. */
+export interface NodePrograms {
+  readonly kubelet: string;
+  readonly kubeProxy: string;
+  readonly containerd: string;
+  readonly shim: string;
+  readonly ctr: string;
+  readonly runc: string;
 }
 
 export interface ClusterNode {
@@ -86,7 +96,7 @@ const SPACES = [
 
 /** Nothing is left of it where it rejects. */
 export async function startNode(options: NodeOptions): Promise<ClusterNode> {
-  const { name, netns, overlay, folder, address, podCIDR, images } = options;
+  const { name, netns, overlay, folder, address, podCIDR, images, programs } = options;
   const file = (path: string): string => join(folder, path);
   const cgroup = netns.name;
   let daemon: Daemon | undefined;
@@ -103,7 +113,7 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
   const ctr = (...args: string[]) =>
     execa(
       'setpriv',
-      ['--pdeathsig', 'KILL', 'ctr', '--address', file('containerd.sock'), '--namespace', 'k8s.io', ...args],
+      ['--pdeathsig', 'KILL', programs.ctr, '--address', file('containerd.sock'), '--namespace', 'k8s.io', ...args],
       { timeout: 300_000 },
     );
   const stopProcesses = async (): Promise<void> => {
@@ -184,8 +194,8 @@ async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
     'containerd.toml': containerdConfig(options),
     'kubelet.json': `${JSON.stringify(kubeletConfig(options, cgroup), undefined, 2)}\n`,
     'cni/10-pods.conflist': `${JSON.stringify(cniConfig(options), undefined, 2)}\n`,
-    'container.json': await containerSpec(),
-    'programs.sh': programs(options),
+    'container.json': await containerSpec(options),
+    'programs.sh': programLines(options),
     'resolv.conf': '',
   };
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
@@ -199,7 +209,7 @@ async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
 }
 
 /** Lines for node.sh. kubelet waits for the images: a pod of an image that is not there yet backs off for ten seconds. */
-function programs(options: NodeOptions): string {
+function programLines(options: NodeOptions): string {
   const { name, folder, address, podCIDR, programs: paths, kubeconfigs, cilium } = options;
   const kubelet = [
     paths.kubelet,
@@ -231,32 +241,37 @@ function programs(options: NodeOptions): string {
     `--overlay=${folder}/overlay`,
     `--kubeconfig=${kubeconfigs.cilium}`,
   ];
+  const apart = ['unshare', '--mount', '--propagation=unchanged', 'sh', '-eu', `${folder}/apart.sh`];
   return [
-    `keep containerd containerd --config ${folder}/containerd.toml &`,
+    `keep containerd ${paths.containerd} --config ${folder}/containerd.toml &`,
     ...(cilium ? [`keep cilium ${standIn.join(' ')} &`] : []),
     `keep kube-proxy ${kubeProxy.join(' ')} &`,
-    `(while ! [ -e ${folder}/images-imported ]; do sleep 0.1; done; keep kubelet ${kubelet.join(' ')}) &`,
+    `(while ! [ -e ${folder}/images-imported ]; do sleep 0.1; done; keep kubelet ${apart.join(' ')} ${kubelet.join(' ')}) &`,
     '',
   ].join('\n');
 }
 
-function containerdConfig({ folder, pauseImage }: NodeOptions): string {
-  return `version = 2
+function containerdConfig({ folder, pauseImage, programs }: NodeOptions): string {
+  return `version = 3
 root = "${folder}/containerd"
 state = "${folder}/state"
 [grpc]
   address = "${folder}/containerd.sock"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "${pauseImage}"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "${pauseImage}"
-  restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "${folder}/cni-bin"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["${folder}/cni-bin"]
     conf_dir = "${folder}/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    runtime_path = "${programs.shim}"
     base_runtime_spec = "${folder}/container.json"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "${programs.runc}"
       SystemdCgroup = false
 `;
 }
@@ -269,8 +284,8 @@ interface Spec {
  * containerd's usual container, with /dev/net/tun: on a kernel without ESP charon does it in user space and needs the device.
  * Where the kernel has ESP nothing uses it.
  */
-async function containerSpec(): Promise<string> {
-  const spec = JSON.parse((await execa('ctr', ['oci', 'spec'])).stdout) as Spec;
+async function containerSpec({ programs }: NodeOptions): Promise<string> {
+  const spec = JSON.parse((await execa(programs.ctr, ['oci', 'spec'])).stdout) as Spec;
   const tun = { type: 'c', major: 10, minor: 200 };
   spec.linux.devices = [
     ...(spec.linux.devices ?? []),

@@ -15,6 +15,8 @@ export interface Configuration {
   readonly peerCIDRs: readonly string[];
   /** Default: the cluster's. */
   readonly images?: VpnImages;
+  /** Folders of kustomize components, seen from the overlay. */
+  readonly components?: readonly string[];
 }
 
 /** A checkout with an overlay `mine`, in a folder of its own. */
@@ -40,7 +42,7 @@ export async function makeCheckout(): Promise<Checkout> {
   await cp(join(folder, 'overlays', COPIED), join(folder, 'overlays/mine'), { recursive: true });
   return {
     folder,
-    async configure(cluster, { peerCIDRs, images = cluster.images }) {
+    async configure(cluster, { peerCIDRs, images = cluster.images, components = [] }) {
       await writeFile(join(folder, 'overlays/mine/functions/vpn.yaml'), await functionConfig(cluster, peerCIDRs));
       const write = (name: string, object: unknown) =>
         writeFile(join(folder, name, 'kustomization.yaml'), JSON.stringify(object, undefined, 2));
@@ -49,7 +51,8 @@ export async function makeCheckout(): Promise<Checkout> {
         kind: 'Kustomization',
         images: named(images),
       };
-      await write('overlays/mine', { ...kustomization, resources: ['../../base'], transformers: ['functions'] });
+      const resources = ['../../base'];
+      await write('overlays/mine', { ...kustomization, resources, components, transformers: ['functions'] });
       await write('examples/uninstall', { ...kustomization, resources: ['job.yaml', 'routing.yaml'] });
     },
     build: async (target, flags = FLAGS) => (await execa(kustomize, ['build', ...flags, join(folder, target)])).stdout,

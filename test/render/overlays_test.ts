@@ -1,7 +1,7 @@
 /** Every overlay under the real kustomize: golden output, valid objects, and what must hold for all of them. */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
 import { get, getText, isRecord } from '../../functions/model/krm.ts';
@@ -166,6 +166,30 @@ test("examples/uninstall: the DaemonSet is routing's, but for what it does and w
   t.deepEqual(cleaning.container.args, [...list(running.container.args), 'cleanup', '--stay']);
   t.is(cleaning.pod.volumes, undefined);
   t.is(cleaning.pod.automountServiceAccountToken, false);
+});
+
+test('examples/user-namespaces: whoever is not in the host’s network gets one, and mounts nothing of the host', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-component-'));
+  t.teardown(() => rm(folder, { recursive: true }));
+  const kustomization = {
+    resources: [relative(folder, join(ROOT, 'base'))],
+    components: [relative(folder, join(ROOT, 'examples/user-namespaces'))],
+    namePrefix: 'a-',
+  };
+  await writeFile(join(folder, 'kustomization.yaml'), JSON.stringify(kustomization));
+  const { path } = await findTool('kustomize');
+  const { stdout } = await execa(path, ['build', folder]);
+  const pods = documents(stdout)
+    .map((object) => get(object, 'spec', 'template', 'spec'))
+    .filter(isRecord);
+  t.is(pods.length, 3);
+  for (const { hostNetwork, hostUsers, volumes } of pods) {
+    t.is(hostUsers, hostNetwork === true ? undefined : false);
+    t.is(
+      list(volumes).some((volume) => get(volume, 'hostPath') !== undefined),
+      hostNetwork === true,
+    );
+  }
 });
 
 test('least privilege: nothing cluster-wide, patches by name only', async (t) => {
