@@ -11,6 +11,7 @@ import { findTool } from '../../scripts/tools.ts';
 import { type Daemon, startDaemon } from '../control-plane/daemon.ts';
 import { createGroup, type Netns } from '../dataplane/netns.ts';
 import { type AnyCluster, kubectlOf } from './cluster.ts';
+import { NAMESPACES } from './pods.ts';
 import { startSite } from './site.ts';
 
 export class CannotJoin extends Error {
@@ -39,7 +40,7 @@ export async function joinCluster(env: NodeJS.ProcessEnv): Promise<AnyCluster> {
   const kubeconfig = resolve(env.INIT_CWD ?? process.cwd(), env.KUBECONFIG ?? '');
   const kubectlPath = (await findTool('kubectl')).path;
   const kubectl = kubectlOf(kubectlPath, kubeconfig);
-  for (const namespace of ['constellation-vpn', 'vpn-test'])
+  for (const namespace of ['constellation-vpn', ...NAMESPACES])
     if ((await kubectl(['get', 'namespace', namespace, '--ignore-not-found', '-o', 'name'])) !== '')
       throw new CannotJoin(`the cluster has a namespace ${namespace}: the tests would remove it`);
 

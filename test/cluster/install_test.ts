@@ -120,6 +120,28 @@ test.serial('10 MB both ways where ICMP is blocked, and outside is nothing but E
   t.deepEqual(await outside.stop(), []);
 });
 
+test.serial('a namespace whose policy denies all: nobody gets in or out, until one names the frontend', async (t) => {
+  t.timeout(2 * 60_000);
+  const { cluster, pods } = fixture;
+  const ways = pods.denied.flatMap((pod) => [
+    { from: cluster.onprem, to: pod.address, onprem: true },
+    { from: pod, to: HOST, onprem: true },
+    ...pods.pods.map((other) => ({ from: other, to: pod.address, onprem: false })),
+  ]);
+  const open = async () => {
+    const answers = await Promise.all(ways.map(async ({ from, to }) => ping(from, to, { count: 1 })));
+    return ways.filter((_, index) => answers[index]!.received > 0);
+  };
+  t.deepEqual(await open(), []);
+  const policy = ['-n', 'vpn-test-denied', '-f', 'examples/network-policy/allow-onprem.yaml'];
+  await cluster.kubectl(['apply', ...policy]);
+  const wanted = ways.filter(({ onprem }) => onprem);
+  await until('the site and the pods reach each other', 30_000, async () => (await open()).length >= wanted.length);
+  t.deepEqual(await open(), wanted);
+  await cluster.kubectl(['delete', ...policy]);
+  await until('they do not any more', 30_000, async () => (await open()).length === 0);
+});
+
 test.serial('applied again it changes nothing, and no pod is made anew', async (t) => {
   const { cluster, checkout } = fixture;
   const look = () =>

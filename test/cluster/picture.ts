@@ -58,6 +58,7 @@ async function pictureOfNode({ name, exec }: ClusterNode): Promise<[string, stri
     'ip -brief link',
     'nft list tables',
     'nft list table ip cilium-stand-in',
+    'nft list table ip cilium-stand-in-policies',
     'sysctl -a --pattern ^net\\.ipv[46]\\.(conf|ip_forward|ping_group)',
     'find /run/cilium /var/lib/cni /run/netns -maxdepth 1 -type d',
   ];

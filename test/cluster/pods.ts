@@ -9,15 +9,21 @@ export interface TestPod extends Place {
   readonly address: string;
 }
 
-/** One in the pods' network and one in the host's, on each node. */
+/** One of each on each node: in the pods' network, in the host's, and where nothing is allowed. */
 export interface TestPods {
   readonly pods: readonly TestPod[];
   readonly hosts: readonly TestPod[];
+  /** In a namespace of their own, whose NetworkPolicy denies all. */
+  readonly denied: readonly TestPod[];
   /** Of a DNS server, that knows one name: `vpn.example`, 192.0.2.53. */
   readonly dnsService: string;
 }
 
-export const NAMESPACE = 'vpn-test';
+const NAMESPACE = 'vpn-test';
+/** In `vpn-test-denied` a NetworkPolicy denies all that no other policy allows. */
+export const NAMESPACES = [NAMESPACE, 'vpn-test-denied'] as const;
+const APPS = { pod: NAMESPACE, host: NAMESPACE, denied: NAMESPACES[1] } as const;
+type App = keyof typeof APPS;
 /** Of test/cluster/Containerfile.workload. */
 const INSIDE = ['/usr/bin/node', '/opt/test/inside.ts'] as const;
 const READY_LIMIT_MS = 60_000;
@@ -27,22 +33,28 @@ export async function createPods(cluster: AnyCluster): Promise<TestPods> {
   const { kubectl, images } = cluster;
   const list = { apiVersion: 'v1', kind: 'List', items: objects(images.workload) };
   await kubectl(['apply', '-f', '-'], { input: JSON.stringify(list) });
-  for (const name of ['pod', 'host'])
-    await kubectl(['-n', NAMESPACE, 'rollout', 'status', `daemonset/${name}`, `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  for (const [app, namespace] of Object.entries(APPS))
+    await kubectl(['-n', namespace, 'rollout', 'status', `daemonset/${app}`, `--timeout=${READY_LIMIT_MS / 1000}s`]);
   await kubectl(['-n', NAMESPACE, 'wait', '--for=condition=Ready', 'pod/dns', `--timeout=${READY_LIMIT_MS / 1000}s`]);
   const dnsService = await kubectl(['-n', NAMESPACE, 'get', 'service', 'dns', '-o', 'jsonpath={.spec.clusterIP}']);
-  return { pods: await listPods(cluster, 'pod'), hosts: await listPods(cluster, 'host'), dnsService };
+  const [pods, hosts, denied] = [
+    await listPods(cluster, 'pod'),
+    await listPods(cluster, 'host'),
+    await listPods(cluster, 'denied'),
+  ];
+  return { pods, hosts, denied, dnsService };
 }
 
 /** As they are now, by their nodes. */
-export async function listPods(cluster: AnyCluster, app: 'pod' | 'host'): Promise<TestPod[]> {
-  const listed = await cluster.kubectl(['-n', NAMESPACE, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
+export async function listPods(cluster: AnyCluster, app: App): Promise<TestPod[]> {
+  const namespace = APPS[app];
+  const listed = await cluster.kubectl(['-n', namespace, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
   const { items } = JSON.parse(listed) as {
     items: { metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }[];
   };
   return items
     .map(({ metadata, spec, status }) => ({
-      ...podPlace(cluster, NAMESPACE, metadata.name),
+      ...podPlace(cluster, namespace, metadata.name),
       node: spec.nodeName,
       address: status.podIP,
     }))
@@ -50,7 +62,7 @@ export async function listPods(cluster: AnyCluster, app: 'pod' | 'host'): Promis
 }
 
 export async function removePods({ kubectl }: AnyCluster): Promise<void> {
-  await kubectl(['delete', 'namespace', NAMESPACE, '--ignore-not-found']);
+  await kubectl(['delete', 'namespace', ...NAMESPACES, '--ignore-not-found']);
 }
 
 /** A container of a running pod. */
@@ -88,10 +100,10 @@ function objects(image: string): unknown[] {
     ...(args === undefined ? {} : { args }),
   });
   const common = { terminationGracePeriodSeconds: 0, automountServiceAccountToken: false };
-  const daemonSet = (name: string, hostNetwork: boolean) => ({
+  const daemonSet = (name: App, hostNetwork: boolean) => ({
     apiVersion: 'apps/v1',
     kind: 'DaemonSet',
-    metadata: { name, namespace: NAMESPACE },
+    metadata: { name, namespace: APPS[name] },
     spec: {
       selector: { matchLabels: { app: name } },
       template: {
@@ -101,13 +113,20 @@ function objects(image: string): unknown[] {
     },
   });
   return [
-    {
+    ...NAMESPACES.map((name) => ({
       apiVersion: 'v1',
       kind: 'Namespace',
-      metadata: { name: NAMESPACE, labels: { 'pod-security.kubernetes.io/enforce': 'privileged' } },
+      metadata: { name, labels: { 'pod-security.kubernetes.io/enforce': 'privileged' } },
+    })),
+    {
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'NetworkPolicy',
+      metadata: { name: 'deny-all', namespace: APPS.denied },
+      spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
     },
     daemonSet('pod', false),
     daemonSet('host', true),
+    daemonSet('denied', false),
     {
       apiVersion: 'v1',
       kind: 'Pod',

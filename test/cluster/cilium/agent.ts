@@ -13,6 +13,7 @@ import { Collection } from './collection.ts';
 import { Datapath, type Settings } from './datapath.ts';
 import { monitorArgs } from './kernel.ts';
 import { Kube } from './kube.ts';
+import { type NetworkPolicy, policiesText, unsupported } from './policy.ts';
 import { type CiliumEndpoint, HOST_DEVICE, type Node, type Pod, prefixOf, samePlace, updateIPCache } from './plan.ts';
 import { Publisher } from './publisher.ts';
 
@@ -52,7 +53,10 @@ async function run(options: Options): Promise<void> {
     log,
     path: '/apis/cilium.io/v2/ciliumendpoints',
     onChange: (key, before, after) => {
-      if (updateIPCache(api.ipcache, before, after, nodeAddress)) queue.add('routes');
+      if (updateIPCache(api.ipcache, before, after, nodeAddress)) {
+        queue.add('routes');
+        queue.add('policies');
+      }
       // A pod's model has not changed; one without a pod is left from before.
       if (before === undefined) queue.add(key);
     },
@@ -69,6 +73,17 @@ async function run(options: Options): Promise<void> {
     },
     onList: () => addAll(),
   });
+  const ofPolicies = { kube, log, onChange: () => queue.add('policies'), onList: () => queue.add('policies') };
+  const namespaces = new Collection<KubeObject>({ ...ofPolicies, path: '/api/v1/namespaces' });
+  const policies = new Collection<NetworkPolicy>({
+    ...ofPolicies,
+    path: '/apis/networking.k8s.io/v1/networkpolicies',
+    onChange: (_, __, policy) => {
+      queue.add('policies');
+      for (const key of unsupported(policy === undefined ? [] : [policy]))
+        log.warn({ key }, 'ipBlock, ports or matchExpressions in a NetworkPolicy: they allow nothing here');
+    },
+  });
   const datapath = new Datapath(
     { ...options, closedServices: await closedServices(kube, options.serviceCidr) },
     {
@@ -76,6 +91,17 @@ async function run(options: Options): Promise<void> {
       api,
       nodes: () => (nodes.synced ? nodes.all() : undefined),
       complete: () => endpoints.synced,
+      policies: () => {
+        if (![endpoints, namespaces, policies].every(({ synced }) => synced)) return undefined;
+        const [all, ipcache] = [endpoints.all(), api.ipcache];
+        return policiesText({
+          policies: policies.all(),
+          namespaces: namespaces.all(),
+          endpoints: all,
+          ipcache,
+          nodeAddress,
+        });
+      },
     },
   );
   const publisher = new Publisher({
@@ -107,7 +133,7 @@ async function run(options: Options): Promise<void> {
       },
     },
   );
-  /** Keys: `endpoints`, `routes`, and a pod's `namespace/name`. */
+  /** Keys: `endpoints`, `routes`, `policies`, and a pod's `namespace/name`. */
   async function reconcile(key: string): Promise<void> {
     if (key === 'routes') {
       await datapath.syncRoutes();
@@ -116,7 +142,8 @@ async function run(options: Options): Promise<void> {
       const before = datapath.local;
       await datapath.syncEndpoints();
       if (JSON.stringify(before) !== JSON.stringify(datapath.local)) addAll();
-    } else await publisher.reconcile(key);
+    } else if (key === 'policies') await datapath.syncPolicies();
+    else await publisher.reconcile(key);
   }
   function addKernel(): void {
     queue.add('endpoints');
@@ -124,6 +151,7 @@ async function run(options: Options): Promise<void> {
   }
   function addAll(): void {
     queue.add('routes');
+    queue.add('policies');
     for (const key of new Set([...pods.keys(), ...endpoints.keys()])) queue.add(key);
   }
 
@@ -131,7 +159,7 @@ async function run(options: Options): Promise<void> {
   log.info({ node, nodeAddress, socket: api.socket, server: kube.server }, 'started');
   setInterval(addKernel, RESYNC_MS);
   await Promise.all([
-    ...[nodes, endpoints, pods].map((collection) => collection.run()),
+    ...[nodes, endpoints, pods, namespaces, policies].map((collection) => collection.run()),
     monitor(undefined, ['link', 'route'], addKernel, (line) => {
       if (line.includes('veth')) queue.add('endpoints');
       else if (line.includes(HOST_DEVICE) && line.startsWith('Deleted')) queue.add('routes');

@@ -50,6 +50,8 @@ interface Deps {
   readonly nodes: () => readonly Node[] | undefined;
   /** Whether the ipcache holds all CiliumEndpoints. */
   readonly complete: () => boolean;
+  /** Undefined while they are not known yet: those of an earlier instance hold until then. */
+  readonly policies: () => string | undefined;
 }
 
 export class Datapath {
@@ -58,6 +60,8 @@ export class Datapath {
   readonly #overlayTable: string;
   /** What the sets were filled with. */
   #sets = '';
+  /** The table that was written last. */
+  #policies: string | undefined;
   /** All nodes' addresses, from an earlier instance until the API server has answered. */
   #nodes: readonly string[] = [];
   #local: readonly LocalEndpoint[] = [];
@@ -118,6 +122,15 @@ export class Datapath {
     if (sets === this.#sets) return;
     await nft(sets);
     this.#sets = sets;
+  }
+
+  /** From NetworkPolicies to their table. */
+  async syncPolicies(): Promise<void> {
+    const policies = this.#deps.policies();
+    if (policies === undefined || policies === this.#policies) return;
+    await nft(policies);
+    this.#policies = policies;
+    this.#deps.log.info('policies changed');
   }
 
   /** From the ipcache and the Nodes to the three tables. */

@@ -17,7 +17,7 @@ export interface Pod extends KubeObject {
 
 export interface CiliumEndpoint extends KubeObject {
   readonly status?: {
-    readonly identity?: { readonly id?: number };
+    readonly identity?: { readonly id?: number; readonly labels?: readonly string[] };
     readonly networking?: {
       readonly addressing?: readonly { readonly ipv4?: string }[] | null;
       readonly node?: string;
@@ -78,7 +78,7 @@ export const internalAddresses = ({ status }: Node): string[] =>
 export const samePlace = (a: Node | undefined, b: Node | undefined): boolean =>
   isDeepStrictEqual([a?.spec?.podCIDR, a?.status?.addresses], [b?.spec?.podCIDR, b?.status?.addresses]);
 
-const prefixesOf = (cep: CiliumEndpoint | undefined): Cidr[] =>
+export const prefixesOf = (cep: CiliumEndpoint | undefined): Cidr[] =>
   (cep?.status?.networking?.addressing ?? []).flatMap(({ ipv4 = '' }) => prefixOf(ipv4) ?? []);
 
 const modelOf = (cep: CiliumEndpoint | undefined): unknown => [cep?.status?.identity, cep?.status?.networking];
