@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
 import { capture, ping, startFlow, tcpTransfer } from '../dataplane/traffic.ts';
@@ -122,24 +123,29 @@ test.serial('10 MB both ways where ICMP is blocked, and outside is nothing but E
 
 test.serial('a namespace whose policy denies all: nobody gets in or out, until one names the frontend', async (t) => {
   t.timeout(2 * 60_000);
-  const { cluster, pods } = fixture;
-  const ways = pods.denied.flatMap((pod) => [
-    { from: cluster.onprem, to: pod.address, onprem: true },
-    { from: pod, to: HOST, onprem: true },
-    ...pods.pods.map((other) => ({ from: other, to: pod.address, onprem: false })),
+  const { cluster, checkout, pods } = fixture;
+  const denied = pods.denied.flatMap((pod) => [
+    { from: cluster.onprem, to: pod.address, opened: true },
+    { from: pod, to: HOST, opened: true },
+    ...pods.pods.flatMap((other) => [
+      { from: other, to: pod.address, opened: false },
+      { from: pod, to: other.address, opened: false },
+    ]),
   ]);
+  const free = pods.pods.map((other) => ({ from: cluster.onprem, to: other.address, opened: true }));
+  const ways = [...free, ...denied];
   const open = async () => {
     const answers = await Promise.all(ways.map(async ({ from, to }) => ping(from, to, { count: 1 })));
     return ways.filter((_, index) => answers[index]!.received > 0);
   };
-  t.deepEqual(await open(), []);
-  const policy = ['-n', 'vpn-test-denied', '-f', 'examples/network-policy/allow-onprem.yaml'];
+  t.deepEqual(await open(), free);
+  const policy = ['-n', 'vpn-test-denied', '-f', join(checkout.folder, 'examples/network-policy/allow-onprem.yaml')];
   await cluster.kubectl(['apply', ...policy]);
-  const wanted = ways.filter(({ onprem }) => onprem);
+  const wanted = ways.filter(({ opened }) => opened);
   await until('the site and the pods reach each other', 30_000, async () => (await open()).length >= wanted.length);
   t.deepEqual(await open(), wanted);
   await cluster.kubectl(['delete', ...policy]);
-  await until('they do not any more', 30_000, async () => (await open()).length === 0);
+  await until('they do not any more', 30_000, async () => (await open()).length === free.length);
 });
 
 test.serial('applied again it changes nothing, and no pod is made anew', async (t) => {

@@ -21,13 +21,15 @@ interface Limits {
   readonly gapMs?: number;
   /** Whether packets are lost. Otherwise at most FEW of hundreds, where two clusters share two cores; usually none. */
   readonly lost?: boolean;
+  /** Whether something is away that an agent may call an error, if it takes long. Otherwise none logs any. */
+  readonly errors?: boolean;
 }
 
 type Declare = (title: string, run: (t: ExecutionContext) => Promise<void>) => void;
 
 /** `act` resolves when all that it leads to has happened. */
 function event(title: string, limits: Limits, act: () => Promise<void>, declare: Declare = test.serial): void {
-  const { gapMs = 3000, lost = false } = limits;
+  const { gapMs = 3000, lost = false, errors = false } = limits;
   declare(title, async (t) => {
     t.timeout(5 * 60_000);
     const { cluster, pods } = fixture;
@@ -41,7 +43,9 @@ function event(title: string, limits: Limits, act: () => Promise<void>, declare:
     await sleep(1000);
     const report = await pings.stop();
     t.log(`longest gap ${report.longestGapMs} ms, ${report.lost.length} of ${report.sent} packets lost`);
-    for (const line of await errorLines(since)) t.log(line);
+    const lines = await errorLines(since);
+    for (const line of lines) t.log(line);
+    if (!errors) t.is(lines.length, 0, 'lines of level error');
     t.true(report.longestGapMs <= gapMs, `${report.longestGapMs} ms`);
     if (!lost) t.true(report.lost.length <= FEW, String(report.lost));
   });
@@ -58,7 +62,7 @@ async function frontendNode(): Promise<ClusterNode> {
   return fixture.own.nodes.find((node) => node.name === name)!;
 }
 
-/** Lines of level error of all containers that run now, or ran before. */
+/** Lines of level error of all containers that run now. */
 async function errorLines(since: string): Promise<string[]> {
   const { kubectl } = fixture.cluster;
   const pods = (await kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', 'name'])).split('\n');
@@ -180,7 +184,7 @@ ownEvent('charon is killed, and nothing leaves the pod in clear', { gapMs: 5000,
   if (packets.length > 0) throw new Error(`in clear: ${packets.join('\n')}`);
 });
 
-ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', {}, async () => {
+ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', { errors: true }, async () => {
   const killed = new Set<number>();
   for (const node of fixture.own.nodes) {
     for (const program of PROGRAMS) {
@@ -227,7 +231,7 @@ event('the CiliumEndpoint is overwritten', { gapMs: 3000, lost: true }, async ()
   }
 });
 
-ownEvent('the API server is started again', {}, async () => {
+ownEvent('the API server is started again', { errors: true }, async () => {
   const { servers } = fixture.own;
   await servers.stopServer('kube-apiserver');
   await sleep(2000);
@@ -235,7 +239,7 @@ ownEvent('the API server is started again', {}, async () => {
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
 
-ownEvent('etcd is away for 20 s', {}, async () => {
+ownEvent('etcd is away for 20 s', { errors: true }, async () => {
   const { servers } = fixture.own;
   await servers.stopServer('etcd', 'SIGKILL');
   await sleep(20_000);
@@ -256,7 +260,7 @@ event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async (
   await fixture.cluster.kubectl(['uncordon', node]);
 });
 
-ownEvent('the frontend’s node crashes and starts again', { gapMs: 60_000, lost: true }, async () => {
+ownEvent('the frontend’s node crashes and starts again', { gapMs: 60_000, lost: true, errors: true }, async () => {
   const node = await frontendNode();
   await node.crash();
   await node.start();

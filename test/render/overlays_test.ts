@@ -38,18 +38,14 @@ const targets = [
 
 for (const target of targets) {
   test(`${target}: every object is valid for Kubernetes`, async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-validate-'));
     const manifests = documents(await render(target));
     // Objects of other projects have their schemas in a cluster only; a part of a DaemonSet is valid server-side only.
     const own = manifests.filter(
       (document) => !String(document.apiVersion).includes('cert-manager.io') && !isPartialDaemonSet(document),
     );
     t.true(own.length > 0);
-    for (const [i, document] of own.entries()) await writeFile(join(folder, `${i}.json`), JSON.stringify(document));
-    const { path } = await findTool('kubectl-validate');
-    const { exitCode, all } = await execa(path, VALIDATE.concat(folder), { all: true, reject: false, env: OFFLINE });
+    const { exitCode, all } = await validate(own);
     t.is(exitCode, 0, all);
-    await rm(folder, { recursive: true });
   });
 
   test(`${target}: no object twice, no marker, no secret in a ConfigMap`, async (t) => {
@@ -67,15 +63,18 @@ function isPartialDaemonSet(document: Document): boolean {
   );
 }
 
-test('kubectl-validate does refuse a wrong object', async (t) => {
+async function validate(objects: readonly Document[]): Promise<{ exitCode?: number; all: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'constellation-vpn-validate-'));
-  await writeFile(
-    join(folder, 'x.json'),
-    JSON.stringify({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'x' }, spec: { port: [] } }),
-  );
+  for (const [i, object] of objects.entries()) await writeFile(join(folder, `${i}.json`), JSON.stringify(object));
   const { path } = await findTool('kubectl-validate');
-  t.not((await execa(path, VALIDATE.concat(folder), { reject: false, env: OFFLINE })).exitCode, 0);
+  const result = await execa(path, VALIDATE.concat(folder), { all: true, reject: false, env: OFFLINE });
   await rm(folder, { recursive: true });
+  return result;
+}
+
+test('kubectl-validate does refuse a wrong object', async (t) => {
+  const wrong = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'x' }, spec: { port: [] } };
+  t.not((await validate([wrong])).exitCode, 0);
 });
 
 test('the default rendering holds no Secret and no key', async (t) => {
@@ -189,6 +188,26 @@ test('examples/user-namespaces: whoever is not in the host’s network gets one,
       list(volumes).some((volume) => get(volume, 'hostPath') !== undefined),
       hostNetwork === true,
     );
+  }
+});
+
+test('examples/network-policy: valid, and selects the frontend by its namespace and labels', async (t) => {
+  const policies = documents(await readFile(join(ROOT, 'examples/network-policy/allow-onprem.yaml'), 'utf8'));
+  const { exitCode, all } = await validate(policies);
+  t.is(exitCode, 0, all);
+  const objects = documents(await render('.'));
+  const namespace = objects.find(({ kind }) => kind === 'Namespace');
+  const frontend = objects.find(({ kind }) => kind === 'StatefulSet');
+  const labels = get(frontend, 'spec', 'template', 'metadata', 'labels');
+  const peers = policies.flatMap(({ spec }) => [...list(get(spec, 'ingress')), ...list(get(spec, 'egress'))]);
+  t.is(peers.length, 2);
+  for (const rule of peers) {
+    const [peer] = list(get(rule, 'from') ?? get(rule, 'to'));
+    t.deepEqual(get(peer, 'namespaceSelector', 'matchLabels'), {
+      'kubernetes.io/metadata.name': getText(namespace, 'metadata', 'name'),
+    });
+    const selected = get(peer, 'podSelector', 'matchLabels');
+    t.like(labels, isRecord(selected) ? selected : { selected });
   }
 });
 

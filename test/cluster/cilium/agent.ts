@@ -81,7 +81,7 @@ async function run(options: Options): Promise<void> {
     onChange: (_, __, policy) => {
       queue.add('policies');
       for (const key of unsupported(policy === undefined ? [] : [policy]))
-        log.warn({ key }, 'ipBlock, ports or matchExpressions in a NetworkPolicy: they allow nothing here');
+        log.warn({ key }, 'ipBlock or ports in a NetworkPolicy: their rules allow nothing here');
     },
   });
   const datapath = new Datapath(

@@ -3,12 +3,21 @@
  * rule allows are the ipcache's prefixes of the endpoints that it selects. Nothing here acts.
  */
 import type { KubeObject } from '../../../agents/lib/kube/client.ts';
+import { type Cidr, containsCidr, sortCidrs } from '../../../functions/model/cidr.ts';
 import type { IPCacheEntry } from '../../fakes/cilium-api.ts';
 import { type CiliumEndpoint, isOnNode, prefixesOf } from './plan.ts';
 
+type Labels = Readonly<Record<string, string>>;
+
 interface Selector {
-  readonly matchLabels?: Readonly<Record<string, string>>;
-  readonly matchExpressions?: readonly unknown[];
+  readonly matchLabels?: Labels;
+  readonly matchExpressions?: readonly Expression[];
+}
+
+interface Expression {
+  readonly key: string;
+  readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+  readonly values?: readonly string[];
 }
 
 interface Peer {
@@ -52,31 +61,31 @@ export interface Verdicts {
   readonly allowed: readonly string[];
 }
 
-const EVERYBODY = '0.0.0.0/0';
+const EVERYBODY = '0.0.0.0/0' as Cidr;
 
 export function verdicts(world: World, direction: Direction): Verdicts {
-  const isolated = new Set<string>();
-  const allowed = new Map<string, Set<string>>();
+  const allowed = new Map<Cidr, Cidr[]>();
   const own = world.endpoints.filter((endpoint) => isOnNode(endpoint, world.nodeAddress));
   for (const policy of world.policies.filter((each) => typesOf(each).includes(direction))) {
     const peers = peersOf(policy, direction, world);
     const selected = own.filter((endpoint) => inNamespaceOf(policy, endpoint) && isSelected(policy, endpoint));
-    for (const prefix of selected.flatMap(prefixesOf)) {
-      isolated.add(prefix);
-      allowed.set(prefix, new Set([...(allowed.get(prefix) ?? []), ...peers]));
-    }
+    for (const prefix of selected.flatMap((endpoint) => widest(prefixesOf(endpoint))))
+      allowed.set(prefix, [...(allowed.get(prefix) ?? []), ...peers]);
   }
-  // The kernel takes no two that overlap.
-  const pairs = [...allowed].flatMap(([prefix, peers]) =>
-    (peers.has(EVERYBODY) ? [EVERYBODY] : [...peers]).map((peer) => `${prefix} . ${peer}`),
-  );
-  return { isolated: [...isolated].sort(), allowed: pairs.sort() };
+  const pairs = [...allowed].flatMap(([prefix, peers]) => widest(peers).map((peer) => `${prefix} . ${peer}`));
+  return { isolated: [...allowed.keys()].sort(), allowed: pairs.sort() };
+}
+
+/** The kernel takes no two that overlap. */
+function widest(prefixes: readonly Cidr[]): Cidr[] {
+  const all = sortCidrs(prefixes);
+  return all.filter((inner) => !all.some((outer) => outer !== inner && containsCidr(outer, inner)));
 }
 
 /** Parts of policies that are not understood here; they allow nothing. */
 export const unsupported = (policies: readonly NetworkPolicy[]): string[] =>
   policies
-    .filter((policy) => /"(ipBlock|ports|matchExpressions)":/.test(JSON.stringify(policy.spec ?? {})))
+    .filter((policy) => /"(ipBlock|ports)":/.test(JSON.stringify(policy.spec ?? {})))
     .map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 
 /** As Kubernetes' API has it: where they are not said, whoever has rules for `egress` is about that, too. */
@@ -88,19 +97,27 @@ function typesOf({ spec = {} }: NetworkPolicy): Direction[] {
 const inNamespaceOf = ({ metadata }: KubeObject, endpoint: CiliumEndpoint): boolean =>
   endpoint.metadata.namespace === metadata.namespace;
 
-/** A selector that is not understood selects all, so that they are isolated. */
-function isSelected({ spec }: NetworkPolicy, endpoint: CiliumEndpoint): boolean {
-  const selector = spec?.podSelector ?? {};
-  return selector.matchExpressions !== undefined || hasLabels(endpoint, selector);
+const isSelected = ({ spec }: NetworkPolicy, endpoint: CiliumEndpoint): boolean =>
+  matches(labelsOf(endpoint), spec?.podSelector);
+
+/** From its identity: `k8s:app=till`. */
+const labelsOf = ({ status }: CiliumEndpoint): Labels =>
+  Object.fromEntries((status?.identity?.labels ?? []).map((label) => label.replace(/^k8s:/, '').split('=')));
+
+function matches(labels: Labels = {}, { matchLabels = {}, matchExpressions = [] }: Selector = {}): boolean {
+  const equal = Object.entries(matchLabels).every(([name, value]) => labels[name] === value);
+  return equal && matchExpressions.every((expression) => holds(labels[expression.key], expression));
 }
 
-function hasLabels({ status }: CiliumEndpoint, { matchLabels = {} }: Selector): boolean {
-  const labels = status?.identity?.labels ?? [];
-  return Object.entries(matchLabels).every(([name, value]) => labels.includes(`k8s:${name}=${value}`));
+function holds(value: string | undefined, { operator, values = [] }: Expression): boolean {
+  if (operator === 'Exists') return value !== undefined;
+  if (operator === 'DoesNotExist') return value === undefined;
+  const isIn = value !== undefined && values.includes(value);
+  return operator === 'In' ? isIn : !isIn;
 }
 
 /** Prefixes. */
-function peersOf(policy: NetworkPolicy, direction: Direction, world: World): string[] {
+function peersOf(policy: NetworkPolicy, direction: Direction, world: World): Cidr[] {
   const rules = (direction === 'in' ? policy.spec?.ingress : policy.spec?.egress) ?? [];
   return rules
     .filter(({ ports }) => ports === undefined)
@@ -110,26 +127,22 @@ function peersOf(policy: NetworkPolicy, direction: Direction, world: World): str
     });
 }
 
-function prefixesOfPeer(peer: Peer, policy: NetworkPolicy, { namespaces, endpoints, ipcache }: World): string[] {
-  const { podSelector = {}, namespaceSelector, ipBlock } = peer;
-  const expressions = podSelector.matchExpressions ?? namespaceSelector?.matchExpressions;
-  if (ipBlock !== undefined || expressions !== undefined) return [];
+function prefixesOfPeer(peer: Peer, policy: NetworkPolicy, { namespaces, endpoints, ipcache }: World): Cidr[] {
+  const { podSelector, namespaceSelector, ipBlock } = peer;
+  if (ipBlock !== undefined) return [];
   const isIn = ({ metadata }: CiliumEndpoint): boolean =>
     namespaceSelector === undefined
       ? metadata.namespace === policy.metadata.namespace
       : namespaces.some(
-          (each) => each.metadata.name === metadata.namespace && isNamespaceSelected(each, namespaceSelector),
+          (each) => each.metadata.name === metadata.namespace && matches(each.metadata.labels, namespaceSelector),
         );
-  const selected = endpoints.filter((endpoint) => isIn(endpoint) && hasLabels(endpoint, podSelector));
+  const selected = endpoints.filter((endpoint) => isIn(endpoint) && matches(labelsOf(endpoint), podSelector));
   return [...ipcache].flatMap(([prefix, { metadata }]) =>
     selected.some((it) => it.metadata.name === metadata?.name && it.metadata.namespace === metadata.namespace)
-      ? [prefix]
+      ? [prefix as Cidr]
       : [],
   );
 }
-
-const isNamespaceSelected = ({ metadata }: KubeObject, { matchLabels = {} }: Selector): boolean =>
-  Object.entries(matchLabels).every(([name, value]) => metadata.labels?.[name] === value);
 
 const TABLE = 'ip cilium-stand-in-policies';
 
