@@ -29,7 +29,7 @@ for each in $settings; do mount --bind "$folder/sys/\$(echo "\$each" | tr / .)" 
 exec "\$@"
 END
 # A container with a user namespace gets the node's device instead of one of its own: for everybody, as the others have it.
-mknod -m 666 "$folder/tun" c 10 200
+[ -e "$folder/tun" ] || mknod -m 666 "$folder/tun" c 10 200
 mount --bind "$folder/tun" /dev/net/tun
 hostname "$name"
 
