@@ -32,9 +32,10 @@ function event(title: string, limits: Limits, act: () => Promise<void>, declare:
   const { gapMs = 3000, lost = false, errors = false } = limits;
   declare(title, async (t) => {
     t.timeout(5 * 60_000);
-    const { cluster, pods } = fixture;
+    const { cluster } = fixture;
     const frontend = await frontendNodeName();
-    const target = pods.pods.find(({ node }) => node !== frontend)!;
+    // As they are now: those of a node that crashed have other addresses.
+    const target = (await listPods(cluster, 'pod')).find(({ node }) => node !== frontend)!;
     const since = new Date().toISOString();
     const pings = startPings(cluster.onprem, target.address, { intervalMs: INTERVAL_MS });
     await pings.next(10_000);
@@ -300,7 +301,6 @@ async function uidMaps(program: RegExp): Promise<string[]> {
 
 test.serial('after all of it pods on every node reach the site, and the other way round', async (t) => {
   const { cluster } = fixture;
-  // Those of a node that crashed have other addresses.
   for (const pod of await listPods(cluster, 'pod')) {
     t.like(await ping(pod, HOST), { sent: 3, received: 3 }, pod.node);
     t.like(await ping(cluster.onprem, pod.address), { sent: 3, received: 3 }, pod.node);
