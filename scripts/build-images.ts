@@ -21,18 +21,19 @@ export async function buildImage(name: ImageName, env: ContainerEnv, log: (line:
   return buildContainerfile(CONTAINERFILES[name], `localhost/constellation-vpn/${name}:test`, env, log);
 }
 
-/** `containerfile` and what it copies are relative to the repository's root. */
+/** `containerfile` and what it copies are relative to the repository's root. `more`: further arguments for buildah. */
 export async function buildContainerfile(
   containerfile: string,
   tag: string,
   env: ContainerEnv,
   log: (line: string) => void,
+  more: readonly string[] = [],
 ): Promise<string> {
   const file = join(ROOT, containerfile);
   const base = /^FROM (\S+) AS debian$/m.exec(await readFile(file, 'utf8'))?.[1];
   await ensureBaseImage(base!, env, log);
   // chroot: no container is needed to build, and none could be made inside one.
-  const args = ['--isolation=chroot', '--layers', '--quiet', `--file=${file}`, `--tag=${tag}`, ROOT];
+  const args = ['--isolation=chroot', '--layers', '--quiet', `--file=${file}`, `--tag=${tag}`, ...more, ROOT];
   await execa('buildah', ['build', ...args], { env, timeout: 15 * 60_000 });
   return tag;
 }

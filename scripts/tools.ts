@@ -11,7 +11,13 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { execa } from 'execa';
 
+/** Versions of Cilium that the cluster of the tests can have: `test/tools/cilium-<version>` pins the patch release. */
+export type CiliumVersion = '1.15' | '1.18' | '1.20';
+type CiliumProgram = 'agent' | 'operator' | 'cni' | 'dbg';
+
 export type ToolName =
+  | `cilium-${CiliumProgram}-${CiliumVersion}`
+  | 'helm'
   | 'kustomize'
   | 'kpt'
   | 'kubectl-validate'
@@ -134,6 +140,17 @@ const wanted: Record<ToolName, Wanted> = {
     probe: ['-v'],
   },
   ctr: { variable: 'CTR', ...containerd('ctr') },
+  helm: {
+    variable: 'HELM',
+    module: 'helm.sh/helm/v3',
+    ldflags: (pinned) => [`-X helm.sh/helm/v3/internal/version.version=${pinned}`],
+    probe: ['version', '--short'],
+    minimum: '3.12.0',
+    install: 'https://helm.sh/docs/intro/install/',
+  },
+  ...cilium('1.15'),
+  ...cilium('1.18'),
+  ...cilium('1.20'),
   // For pods with user namespaces it takes 1.2.
   runc: {
     variable: 'RUNC',
@@ -159,6 +176,33 @@ function containerd(program: string): Omit<Wanted, 'variable'> {
     minimum: '2.0.0',
     install: 'https://containerd.io/downloads/',
   };
+}
+
+/**
+ * Programs of Cilium's image. They are for Linux nodes of the test cluster alone, so nobody has them on PATH: the version is in
+ * their name.
+ */
+function cilium<V extends CiliumVersion>(version: V): Record<`cilium-${CiliumProgram}-${V}`, Wanted> {
+  const module = 'github.com/cilium/cilium';
+  const program = (name: CiliumProgram, folder: string, more: Partial<Wanted> = {}): Wanted => ({
+    variable: `CILIUM_${name}_${version.replace('.', '_')}`.toUpperCase(),
+    folder: `cilium-${version}`,
+    module,
+    package: `${module}/${folder}`,
+    ldflags: (pinned) => [`-X '${module}/pkg/version.ciliumVersion=${pinned.slice(1)} unknown 1970-01-01T00:00:00Z'`],
+    takes: 'about 4 minutes on two cores',
+    probe: ['--version'],
+    install: 'https://docs.cilium.io/en/stable/contributing/development/',
+    ...more,
+  });
+  return {
+    [`cilium-agent-${version}`]: program('agent', 'daemon'),
+    // With the IPAM mode `kubernetes`, which needs no cloud.
+    [`cilium-operator-${version}`]: program('operator', 'operator', { tags: 'ipam_provider_operator' }),
+    // Answers nothing but what CNI asks; without a command it says what it is.
+    [`cilium-cni-${version}`]: program('cni', 'plugins/cilium-cni', { probe: [] }),
+    [`cilium-dbg-${version}`]: program('dbg', 'cilium-dbg', { probe: ['--help'] }),
+  } as Record<`cilium-${CiliumProgram}-${V}`, Wanted>;
 }
 
 /** What a cluster has and an API server alone has not; setup-envtest brings none of these. */
@@ -274,6 +318,28 @@ async function findPinned(name: ToolName, passedOver: readonly string[], deps: D
   const built = await probe(name, path, deps.env);
   if ('fault' in built) throw missing(cached, { reason: `the one just built ${built.fault}` });
   return { ...tool, origin: 'go build' };
+}
+
+/**
+ * The folder with the pinned source of a tool, as Go keeps it (read-only). Go downloads it where it is not there. Throws
+ * ToolMissing.
+ */
+export async function findSource(name: ToolName, overrides: Partial<Deps> = {}): Promise<string> {
+  const { env, modules } = { ...defaults, ...overrides };
+  const { folder = name, module } = wanted[name];
+  const cwd = join(modules, folder);
+  const result = await execa('go', ['mod', 'download', '-json', module], {
+    cwd,
+    env: { ...env, GOWORK: 'off', GOFLAGS: '-mod=mod' },
+    extendEnv: false,
+    reject: false,
+    stdin: 'ignore',
+  });
+  if (result.failed)
+    throw new ToolMissing(
+      `The source of ${module} can't be had: ${lastLines(result.stderr || result.message || '', 1)}`,
+    );
+  return (JSON.parse(result.stdout) as { Dir: string }).Dir;
 }
 
 interface GoFailure {
