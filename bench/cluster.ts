@@ -143,7 +143,7 @@ async function startBare(): Promise<Bare> {
     `address add ${service}/32 dev lo`,
   ]);
   const site = await startSite({ wire, ...rest });
-  const clusterRanges = [cluster.podCIDR, cluster.serviceCIDR];
+  const clusterRanges = [...cluster.podCIDRs, ...cluster.serviceCIDRs];
   const psk = 'a-key-for-this-benchmark';
   await site.load({ psk, localID: SITE_ADDRESS, remoteID: cluster.peer.id, ranges: RANGES, clusterRanges });
   const charon = await startStrongswan({

@@ -7,12 +7,13 @@ import { constants, link, mkdir, open, readFile, rename, rm, writeFile } from 'n
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { execa } from 'execa';
-import { cacheFolder, ToolMissing } from '../../scripts/tools.ts';
+import { cacheFolder, type CiliumVersion, ToolMissing } from '../../scripts/tools.ts';
 import { StartFailed } from '../control-plane/daemon.ts';
 import { removeLeftovers } from '../dataplane/netns.ts';
-import { type Cluster, startCluster } from './cluster.ts';
+import { type CiliumOptions, VERSIONS } from './cilium.ts';
+import { type Cluster, type ClusterOptions, startCluster } from './cluster.ts';
 import { connectSite } from './fixture.ts';
 import { removeLeftoverCgroups } from './node.ts';
 import { type Checkout, install, makeCheckout, RANGES } from './product.ts';
@@ -29,7 +30,11 @@ interface UpOptions {
   readonly name: string;
   readonly nodes: number;
   readonly vpn: boolean;
-  readonly cilium: boolean;
+  /** Its version; false: none. */
+  readonly cilium?: CiliumVersion | false;
+  readonly slices: boolean;
+  readonly kubeProxy: boolean;
+  readonly native: boolean;
 }
 
 const FILE = fileURLToPath(import.meta.url);
@@ -54,7 +59,11 @@ program
   .option(...nameOption)
   .option('--nodes <number>', '1 to 3', toNodes, 2)
   .option('--vpn', 'installs the VPN by the steps of the README, and connects the site', false)
-  .option('--no-cilium', 'without the stand-in for Cilium')
+  .addOption(new Option('--cilium <version>', 'of Cilium (default: 1.18)').choices(VERSIONS))
+  .option('--no-cilium', 'with another network in its place')
+  .option('--no-slices', 'without CiliumEndpointSlices')
+  .option('--kube-proxy', "kube-proxy in place of Cilium's replacement", false)
+  .option('--native', 'native routing with auto-direct-node-routes in place of VXLAN', false)
   .action(up);
 program
   .command('down')
@@ -220,7 +229,7 @@ async function keep(text: string): Promise<void> {
     return;
   }
   try {
-    const cluster = await startCluster({ ...options, log });
+    const cluster = await startCluster({ ...clusterOptions(options), log });
     starting = false;
     await run(cluster, options, stopped, log);
   } finally {
@@ -228,6 +237,17 @@ async function keep(text: string): Promise<void> {
   }
   // An installation may be under way.
   process.exit();
+}
+
+function clusterOptions({ nodes, cilium: version, slices, kubeProxy, native }: UpOptions): ClusterOptions {
+  if (version === false) return { nodes, cilium: false };
+  const cilium: CiliumOptions = {
+    ...(version === undefined ? {} : { version }),
+    ...(slices ? {} : { slices }),
+    replacesKubeProxy: !kubeProxy,
+    routing: native ? 'native' : 'tunnel',
+  };
+  return { nodes, cilium };
 }
 
 async function run(

@@ -1,10 +1,9 @@
 /**
  * A real Kubernetes cluster on this machine, without virtualisation: etcd, API server, controllers and kubelets with
- * containerd, each node in namespaces of its own. In place of Cilium there is a stand-in (cilium/README.md), in place of a
- * cloud a router with a load balancer, and behind NAT an on-prem site with a strongSwan gateway.
+ * containerd, each node in namespaces of its own, and Cilium (cilium.ts). In place of a cloud there is a router with a load
+ * balancer, and behind NAT an on-prem site with a strongSwan gateway.
  *
  *   n1 10.77.0.11, pods 10.244.1.0/24, with the control plane       n2 10.77.0.12, pods 10.244.2.0/24
- *    |        \ cilium_host ------- overlay ------- cilium_host /        |
  *    +----------------- wire: br0 10.77.0.1/24 -------------------------+
  *                       load balancer 203.0.113.20, masquerades as 198.51.100.1
  *                        |
@@ -13,7 +12,7 @@
  * Everything dies with this process, however that ends; what it leaves in the file system the next one removes.
  */
 import { randomInt } from 'node:crypto';
-import { chmod, cp, glob, mkdir, readFile } from 'node:fs/promises';
+import { chmod, cp, glob, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
@@ -25,18 +24,21 @@ import { StartFailed } from '../control-plane/daemon.ts';
 import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
 import { FORWARDING } from '../dataplane/world.ts';
 import { lacking, OWN_CLUSTER } from '../lacking.ts';
+import { type Cilium, type CiliumOptions, ciliumRolledOut, completed, installCilium } from './cilium.ts';
 import { buildImages, type ClusterImages, type Images, keepNewest } from './images.ts';
 import { makeUser, writeKubeconfig } from './kubeconfig.ts';
 import { startLoadBalancer } from './load-balancer.ts';
 import { type ClusterNode, removeLeftoverCgroups, startNode } from './node.ts';
-import { startServers, type Servers } from './servers.ts';
+import { API_PORT, startServers, type Servers } from './servers.ts';
 import { startSite, type Site } from './site.ts';
 
 export interface ClusterOptions {
   /** 1 to 3. */
   readonly nodes?: number;
-  /** False: neither the stand-in nor CiliumEndpoints, as in a cluster with another network. */
-  readonly cilium?: boolean;
+  /** Which Cilium, where it is not the usual one. False: none, as in a cluster with another network. */
+  readonly cilium?: CiliumOptions | false;
+  /** Pods, Services and nodes with IPv6 besides IPv4. */
+  readonly dualStack?: boolean;
   /** Takes a line of progress. */
   readonly log?: (line: string) => void;
 }
@@ -49,8 +51,9 @@ export interface AnyCluster {
   readonly kubectlPath: string;
   /** Resolves with stdout, rejects with kubectl's words. */
   readonly kubectl: (args: readonly string[], options?: { input?: string; timeoutMs?: number }) => Promise<string>;
-  readonly podCIDR: string;
-  readonly serviceCIDR: string;
+  /** One a family. */
+  readonly podCIDRs: readonly string[];
+  readonly serviceCIDRs: readonly string[];
   readonly images: Images;
   /** Where the site's gateway finds the cluster: its identity, and what to dial where the cluster can't dial the site. */
   readonly peer: { readonly id: string; readonly dial: () => Promise<string | undefined> };
@@ -65,12 +68,13 @@ export interface Cluster extends AnyCluster {
   readonly servers: Servers;
   readonly gateway: Netns;
   readonly images: ClusterImages;
+  /** Undefined where there is none. */
+  readonly cilium: Cilium | undefined;
 }
 
-const POD_CIDR = '10.244.0.0/16';
-const SERVICE_CIDR = '10.96.0.0/16';
+const POD_CIDRS = ['10.244.0.0/16', 'fd00:10:244::/56'];
+const SERVICE_CIDRS = ['10.96.0.0/16', 'fd00:10:96::/112'];
 const LOAD_BALANCER = '203.0.113.20';
-const CRDS = join(import.meta.dirname, '../control-plane/crds/ciliumendpoints.yaml');
 
 /** This machine's way to the first node. Called as what a group makes: 15 characters at most. */
 const DEVICE = `cvpn-${process.pid}-${threadId.toString(36)}`;
@@ -79,9 +83,11 @@ const KEPT_FAILURES = 3;
 /** Throws ToolMissing, or StartFailed with the end of a log. Nothing is left then but the logs, where the message says. */
 export async function startCluster({
   nodes: count = 2,
-  cilium = true,
+  cilium: chosen = {},
+  dualStack = false,
   log = () => undefined,
 }: ClusterOptions = {}): Promise<Cluster> {
+  const cilium = completed(chosen);
   const missing = await lacking(...OWN_CLUSTER, log);
   if (missing !== undefined) throw new ToolMissing(missing);
   // Found or built already, with words.
@@ -95,9 +101,9 @@ export async function startCluster({
     ctr: await pathOf('ctr'),
     runc: await pathOf('runc'),
   };
-  const images = await buildImages(log);
+  const images = await buildImages(cilium, log);
   const names = Array.from({ length: count }, (_, index) => `n${index + 1}`);
-  const group = await createGroup<string>([...names, 'wire', 'overlay', 'nat', 'gateway', 'onprem']);
+  const group = await createGroup<string>([...names, 'wire', 'nat', 'gateway', 'onprem']);
   // Root in a pod with a user namespace goes through it to the pod's files; what is secret in it is the owner's alone.
   await chmod(group.folder, 0o711);
   await removeLeftoverCgroups();
@@ -116,45 +122,46 @@ export async function startCluster({
     const users = {
       kubelet: names.map((name) => makeUser(`system:node:${name}`, 'system:nodes')),
       kubeProxy: makeUser('system:kube-proxy'),
-      cilium: makeUser('cilium', 'system:masters'),
       admin: makeUser('admin', 'system:masters'),
     };
+    const families = familiesOf(dualStack);
+    const [podCIDRs, serviceCIDRs] = [POD_CIDRS.slice(0, families), SERVICE_CIDRS.slice(0, families)];
     const servers = await startServers({
       folder: group.folder,
       netns: space('n1'),
       address: addressOf(0),
       adminAddress,
-      serviceCIDR: SERVICE_CIDR,
-      podCIDR: POD_CIDR,
-      users: [...users.kubelet, users.kubeProxy, users.cilium, users.admin],
+      serviceCIDRs,
+      podCIDRs,
+      users: [...users.kubelet, users.kubeProxy, users.admin],
     });
     undo.push(() => servers.stop());
     const { request } = servers.client;
-    await applyAll(await firstObjects(names, cilium, images.workload), request);
+    await applyAll(firstObjects(names, families), request);
 
     const kubeconfigOf = (user: Parameters<typeof writeKubeconfig>[3], server = `https://${addressOf(0)}:6443`) =>
       writeKubeconfig(group.folder, server, servers.caFile, user);
     const kubeconfig = await kubeconfigOf(users.admin, servers.server);
+    const facts = { host: addressOf(0), port: API_PORT, podCIDRs, dualStack };
+    await installCilium(cilium, facts, { folder: group.folder, kubeconfig, log });
     log(`nodes: ${names.join(', ')}`);
     const nodes = await all(
       names.map(async (name, index) => {
         const node = await startNode({
           name,
           netns: space(name),
-          overlay: space('overlay'),
-          address: addressOf(index),
-          podCIDR: podCIDROf(index),
+          addresses: addressesOf(index).slice(0, families),
+          podCIDRs: podCIDRsOf(index).slice(0, families),
           folder: join(group.folder, name),
           programs,
           kubeconfigs: {
             kubelet: await kubeconfigOf(users.kubelet[index]!),
             kubeProxy: await kubeconfigOf(users.kubeProxy),
-            cilium: await kubeconfigOf(users.cilium),
           },
           clientCAFile: servers.kubeletClientCAFile,
           pauseImage: images.workload,
-          images: images.file,
-          cilium,
+          images: images.files,
+          network: cilium === undefined ? 'ptp' : cilium.replacesKubeProxy ? 'cilium' : 'cilium and kube-proxy',
         });
         undo.push(() => node.stop());
         return node;
@@ -175,15 +182,17 @@ export async function startCluster({
     });
     undo.push(() => balancer.stop());
     await ready(names, request);
+    await ciliumRolledOut(cilium, kubectlOf(kubectlPath, kubeconfig));
     log('cluster: ready');
     return {
       folder: group.folder,
       kubeconfig,
       kubectlPath,
       kubectl: kubectlOf(kubectlPath, kubeconfig),
-      podCIDR: POD_CIDR,
-      serviceCIDR: SERVICE_CIDR,
+      podCIDRs,
+      serviceCIDRs,
       images,
+      cilium,
       peer: { id: LOAD_BALANCER, dial: async () => undefined },
       nodes,
       servers,
@@ -227,8 +236,10 @@ export const kubectlOf =
   async (args, { input = '', timeoutMs = 120_000 } = {}) =>
     (await execa(path, args, { env: { KUBECONFIG: kubeconfig }, input, timeout: timeoutMs })).stdout;
 
+const familiesOf = (dualStack: boolean): number => (dualStack ? 2 : 1);
 const addressOf = (index: number): string => `10.77.0.${11 + index}`;
-const podCIDROf = (index: number): string => `10.244.${index + 1}.0/24`;
+const addressesOf = (index: number): string[] => [addressOf(index), `fd00:10:77::${11 + index}`];
+const podCIDRsOf = (index: number): string[] => [`10.244.${index + 1}.0/24`, `fd00:10:244:${index + 1}::/64`];
 
 /** Answers the address by which this machine reaches the first node. */
 async function connect({ spaces }: Group<string>, names: readonly string[]): Promise<string> {
@@ -249,6 +260,7 @@ async function connect({ spaces }: Group<string>, names: readonly string[]): Pro
     'link add br0 type bridge mcast_snooping 0',
     'link set br0 up',
     'address add 10.77.0.1/24 dev br0',
+    'address add fd00:10:77::1/64 dev br0 nodad',
     ...names.map((name) => `link set ${name} master br0 up`),
   );
   for (const [index, name] of names.entries()) {
@@ -256,20 +268,22 @@ async function connect({ spaces }: Group<string>, names: readonly string[]): Pro
       'link set lo up',
       'link set eth0 up',
       `address add ${addressOf(index)}/24 dev eth0`,
+      `address add ${addressesOf(index)[1]}/64 dev eth0 nodad`,
       'route add default via 10.77.0.1',
+      'route add default via fd00:10:77::1',
     );
   }
   await spaces.n1!.ip('link set admin up', `address add ${there}/30 dev admin`);
   return there;
 }
 
-/** Nodes with the ranges that their CNI has, what kube-proxy may, and Cilium's kind of object. */
-async function firstObjects(names: readonly string[], cilium: boolean, image: string): Promise<string> {
+/** Nodes with the ranges that their CNI has, and what kube-proxy may. */
+function firstObjects(names: readonly string[], families: number): string {
   const nodes = names.map((name, index) => ({
     apiVersion: 'v1',
     kind: 'Node',
     metadata: { name, labels: { 'kubernetes.io/hostname': name } },
-    spec: { podCIDR: podCIDROf(index), podCIDRs: [podCIDROf(index)] },
+    spec: { podCIDR: podCIDRsOf(index)[0], podCIDRs: podCIDRsOf(index).slice(0, families) },
   }));
   const proxy = {
     apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -278,56 +292,8 @@ async function firstObjects(names: readonly string[], cilium: boolean, image: st
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'system:node-proxier' },
     subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'system:kube-proxy' }],
   };
-  const objects = [...nodes, proxy, ...(cilium ? [CILIUM_CONFIG, IP_MASQ_AGENT, ciliumAgents(image)] : [])].map(
-    (object) => JSON.stringify(object),
-  );
-  return [...objects, ...(cilium ? [await readFile(CRDS, 'utf8')] : [])].join('\n---\n');
+  return [...nodes, proxy].map((object) => JSON.stringify(object)).join('\n---\n');
 }
-
-/** Of a cluster that facts/cilium.md's measurements were made on: tunnel, endpoint routes. */
-const CILIUM_CONFIG = {
-  apiVersion: 'v1',
-  kind: 'ConfigMap',
-  metadata: { name: 'cilium-config', namespace: 'kube-system' },
-  data: {
-    'enable-endpoint-routes': 'true',
-    'routing-mode': 'tunnel',
-    'tunnel-protocol': 'vxlan',
-    'enable-ipv4': 'true',
-    'enable-ipv6': 'false',
-    'enable-ipv4-masquerade': 'true',
-    'enable-bpf-masquerade': 'true',
-    'enable-ip-masq-agent': 'true',
-    'kube-proxy-replacement': 'false',
-  },
-};
-
-/** Cilium's own ip-masq-agent, as an administrator has it: ranges that keep a pod's address. */
-const IP_MASQ_AGENT = {
-  apiVersion: 'v1',
-  kind: 'ConfigMap',
-  metadata: { name: 'ip-masq-agent', namespace: 'kube-system' },
-  data: { config: 'nonMasqueradeCIDRs:\n  - 10.0.0.0/8\nmasqLinkLocal: false\n' },
-};
-
-/** The VPN restarts these by an annotation. They do nothing: the stand-in is a process of the node. */
-const ciliumAgents = (image: string): unknown => ({
-  apiVersion: 'apps/v1',
-  kind: 'DaemonSet',
-  metadata: { name: 'cilium', namespace: 'kube-system' },
-  spec: {
-    selector: { matchLabels: { 'k8s-app': 'cilium' } },
-    template: {
-      metadata: { labels: { 'k8s-app': 'cilium' } },
-      spec: {
-        hostNetwork: true,
-        tolerations: [{ operator: 'Exists' }],
-        terminationGracePeriodSeconds: 0,
-        containers: [{ name: 'cilium-agent', image }],
-      },
-    },
-  },
-});
 
 async function ready(names: readonly string[], request: Request): Promise<void> {
   const deadline = Date.now() + 120_000;

@@ -22,8 +22,8 @@ const VARIABLES = {
   VPN_TEST_AGENTS: 'the agents’ image, as the cluster pulls it',
   VPN_TEST_STRONGSWAN: 'strongSwan’s image',
   VPN_TEST_WORKLOAD: 'the tests’ image, of test/cluster/Containerfile.workload',
-  VPN_TEST_POD_CIDR: 'the pods’ range',
-  VPN_TEST_SERVICE_CIDR: 'the Services’ range',
+  VPN_TEST_POD_CIDR: 'the pods’ range, or two with a comma between',
+  VPN_TEST_SERVICE_CIDR: 'the Services’, likewise',
 } as const;
 
 /** Our identity where there is no public address: docs/frontend.md. */
@@ -52,8 +52,8 @@ export async function joinCluster(env: NodeJS.ProcessEnv): Promise<AnyCluster> {
     kubeconfig,
     kubectlPath,
     kubectl,
-    podCIDR: value('VPN_TEST_POD_CIDR'),
-    serviceCIDR: value('VPN_TEST_SERVICE_CIDR'),
+    podCIDRs: value('VPN_TEST_POD_CIDR').split(','),
+    serviceCIDRs: value('VPN_TEST_SERVICE_CIDR').split(','),
     images: {
       agents: value('VPN_TEST_AGENTS'),
       strongswan: value('VPN_TEST_STRONGSWAN'),

@@ -70,7 +70,7 @@ export async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
 
 /** The ends of the logs, since a cluster's are gone with it. */
 async function lastWords({ nodes, kubectl, site }: Cluster): Promise<string[]> {
-  const files = [site.log, ...nodes.flatMap(({ folder }) => [join(folder, 'cilium.log'), join(folder, 'node.log')])];
+  const files = [site.log, ...nodes.map(({ folder }) => join(folder, 'node.log'))];
   const tails = files.map(
     async (file) => `${file}:\n${(await readFile(file, 'utf8')).split('\n').slice(-15).join('\n')}`,
   );
@@ -80,19 +80,26 @@ async function lastWords({ nodes, kubectl, site }: Cluster): Promise<string[]> {
   const logs = pods.map((pod) =>
     kubectl(['-n', NAMESPACE, 'logs', pod, '--all-containers', '--prefix', '--tail=15']).catch(String),
   );
-  return Promise.all([...tails, ...logs, kubectl(['get', 'pods', '-A', '-o', 'wide'])]);
+  const agents = kubectl(['-n', 'kube-system', 'logs', '-l', 'k8s-app=cilium', '--prefix', '--tail=15']).catch(String);
+  return Promise.all([...tails, ...logs, agents, kubectl(['get', 'pods', '-A', '-o', 'wide'])]);
 }
 
 /** Configures the other gateway, as docs/frontend.md says. */
 export async function connectSite(
-  { site, peer, podCIDR, serviceCIDR }: AnyCluster,
+  { site, peer, podCIDRs, serviceCIDRs }: AnyCluster,
   psk: string,
   ranges: readonly string[] = RANGES,
 ): Promise<void> {
   let dial = await peer.dial();
   if (dial === '')
     await until('the load balancer has an address', 300_000, async () => (dial = await peer.dial()) !== '');
-  const gateway = { psk, localID: SITE_ADDRESS, remoteID: peer.id, ranges, clusterRanges: [podCIDR, serviceCIDR] };
+  const gateway = {
+    psk,
+    localID: SITE_ADDRESS,
+    remoteID: peer.id,
+    ranges,
+    clusterRanges: [...podCIDRs, ...serviceCIDRs],
+  };
   await site.load({ ...gateway, ...(dial === undefined ? {} : { dial }) });
 }
 

@@ -8,6 +8,7 @@ import { buildContainerfile, buildImage } from '../../scripts/build-images.ts';
 import { type ContainerEnv, setUpContainers } from '../../scripts/container-setup.ts';
 import { cacheFolder } from '../../scripts/tools.ts';
 import { hasESP } from '../esp/has-esp.ts';
+import { buildCilium, type Cilium } from './cilium.ts';
 
 /** Names as manifests write them. */
 export interface VpnImages {
@@ -23,14 +24,14 @@ export interface Images extends VpnImages {
 export interface ClusterImages extends Images {
   /** The same images under other tags, as a new version has one. */
   readonly next: VpnImages;
-  /** A docker archive of them all. */
-  readonly file: string;
+  /** Docker archives of them all, and of Cilium's where there is one. */
+  readonly files: readonly string[];
 }
 
 type Log = (line: string) => void;
 
 /** One at a time on this machine: they write the same bundles, configuration and tags. */
-export async function buildImages(log: Log): Promise<ClusterImages> {
+export async function buildImages(cilium: Cilium | undefined, log: Log): Promise<ClusterImages> {
   const folder = cacheFolder(process.env);
   await mkdir(folder, { recursive: true });
   // flock(1) holds the lock until its input ends, which it also does when this process is killed.
@@ -41,14 +42,14 @@ export async function buildImages(log: Log): Promise<ClusterImages> {
   });
   await once(lock.stdout, 'data');
   try {
-    return await build(log);
+    return await build(cilium, log);
   } finally {
     lock.stdin.end();
     await lock;
   }
 }
 
-async function build(logEach: Log): Promise<ClusterImages> {
+async function build(cilium: Cilium | undefined, logEach: Log): Promise<ClusterImages> {
   const env = await setUpContainers();
   const log = eachOnce(logEach);
   log('images: agents, strongSwan and the tests’ own');
@@ -69,8 +70,9 @@ async function build(logEach: Log): Promise<ClusterImages> {
   const next = { agents: nextOf(agents), strongswan: nextOf(strongswan) };
   await execa('podman', ['tag', agents, next.agents], { env });
   await execa('podman', ['tag', strongswan, next.strongswan], { env });
-  const file = await save([agents, next.agents, strongswan, next.strongswan, workload], env);
-  return { agents, strongswan, workload, next, file };
+  const files = [await save([agents, next.agents, strongswan, next.strongswan, workload], env)];
+  if (cilium !== undefined) files.push(await save([await buildCilium(cilium, env, log)], env));
+  return { agents, strongswan, workload, next, files };
 }
 
 /** Passes a line on the first time: every image says that its base is here. */
@@ -84,7 +86,7 @@ function eachOnce(log: Log): Log {
 
 const nextOf = (image: string): string => image.replace(/:test$/, ':next');
 
-const ARCHIVES = 3;
+const ARCHIVES = 6;
 
 /** In the cache folder, one for the same images: podman takes seconds for it. Those used last stay there. */
 async function save(images: readonly string[], env: ContainerEnv): Promise<string> {

@@ -2,22 +2,22 @@
 # A node's first process, in network, mount, PID, UTS and IPC namespaces of its own: makes the node's folders, starts what runs on
 # a node, and starts again what ends, as systemd would. Killed with -9 it takes all of them along: a node that crashed.
 #
-#   node.sh FOLDER NAME OVERLAY
+#   node.sh FOLDER NAME
 #
-# FOLDER holds what node.ts has written, and gets the logs. OVERLAY: the file of the network namespace that all nodes share.
+# FOLDER holds what node.ts has written, and gets the logs.
 set -eu
-folder=$1 name=$2 overlay=$3
+folder=$1 name=$2
 
 mount --make-rshared /
-# Before /run becomes another one: that is where network namespaces have their files.
-touch "$folder/overlay"
-mount --bind "$overlay" "$folder/overlay"
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/netns /run/lock /run/cilium
+mkdir -p /run/netns /run/lock
 for each in lib/cni lib/kubelet log/pods log/containers; do
   mkdir -p "/var/$each" "$folder/var/$each"
   mount --bind "$folder/var/$each" "/var/$each"
 done
+mkdir -p /etc/cni/net.d /opt/cni/bin
+mount --bind "$folder/cni" /etc/cni/net.d
+mount --bind "$folder/cni-bin" /opt/cni/bin
 # kubelet sets these, for the whole machine. It finds files instead, with what the machine has; it alone, since a pod with a user
 # namespace gets no /proc where something is mounted into the node's.
 mkdir -p "$folder/sys"

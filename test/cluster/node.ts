@@ -1,33 +1,31 @@
-/** A node of the cluster: containerd, kubelet, kube-proxy and the stand-in for Cilium's agent, in namespaces of their own. */
+/** A node of the cluster: containerd, kubelet and, without Cilium's replacement, kube-proxy, in namespaces of their own. */
 import { mkdir, readFile, readdir, readlink, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { type Daemon, startDaemon } from '../control-plane/daemon.ts';
+import { type Daemon, StartFailed, startDaemon } from '../control-plane/daemon.ts';
 import { isLeftover, type Netns } from '../dataplane/netns.ts';
 
 export interface NodeOptions {
   readonly name: string;
   readonly netns: Netns;
-  /** Shared by all nodes: what carries packets from node to node. */
-  readonly overlay: Netns;
-  /** Its address at the nodes' network, 10.77.0.11. */
-  readonly address: string;
-  /** 10.244.1.0/24 */
-  readonly podCIDR: string;
+  /** Its addresses at the nodes' network, one a family: 10.77.0.11. */
+  readonly addresses: readonly string[];
+  /** One a family: 10.244.1.0/24 */
+  readonly podCIDRs: readonly string[];
   /** Made when missing. Short: sockets are below it. */
   readonly folder: string;
   readonly programs: NodePrograms;
   /** Files. */
-  readonly kubeconfigs: { readonly kubelet: string; readonly kubeProxy: string; readonly cilium: string };
+  readonly kubeconfigs: { readonly kubelet: string; readonly kubeProxy: string };
   /** PEM, of who may call the kubelet. */
   readonly clientCAFile: string;
   /** Of the container that holds a pod's namespaces, imported first. */
   readonly pauseImage: string;
-  /** A docker archive. */
-  readonly images: string;
-  /** Whether there is a stand-in for Cilium's agent. */
-  readonly cilium: boolean;
+  /** Docker archives. */
+  readonly images: readonly string[];
+  /** Who gives pods their network: Cilium, which installs its CNI plugin itself, or `ptp` and kube-proxy. */
+  readonly network: 'cilium' | 'cilium and kube-proxy' | 'ptp';
 }
 
 /** Paths. */
@@ -43,9 +41,8 @@ export interface NodePrograms {
 export interface ClusterNode {
   readonly name: string;
   readonly address: string;
-  readonly podCIDR: string;
   readonly netns: Netns;
-  /** With containerd.log, kubelet.log, kube-proxy.log and cilium.log. */
+  /** With containerd.log, kubelet.log and kube-proxy.log. */
   readonly folder: string;
   /** Runs a command on the node, in all of its namespaces: `crictl`-like work, or a look at /run. Resolves with stdout. */
   readonly exec: (command: string, ...args: string[]) => Promise<string>;
@@ -58,8 +55,6 @@ export interface ClusterNode {
   stop(): Promise<void>;
 }
 
-const STAND_IN = join(import.meta.dirname, 'cilium/agent.ts');
-const ENDPOINT_ROUTE = join(import.meta.dirname, 'endpoint-route.ts');
 /** Without what npm puts before it: among that is another nft. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -70,12 +65,19 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const FORGET = `nft flush ruleset
   ip -o link | sed 's/^[0-9]*: //; s/[:@].*//' | grep -vxE 'lo|eth0|admin' |
     while read -r each; do ip link delete "$each" 2>/dev/null || true; done
-  ip rule flush
-  ip rule add pref 32766 lookup main
-  ip route flush table all type unreachable
+  tc qdisc delete dev eth0 clsact 2>/dev/null || true
+  for family in -4 -6; do
+    ip $family rule flush
+    ip $family rule add pref 0 lookup local 2>/dev/null || true
+    ip $family rule add pref 32766 lookup main
+    ip $family route show table all | sed -n 's/.* table \\([0-9][0-9]*\\) .*/\\1/p' | sort -u |
+      while read -r table; do ip $family route flush table "$table"; done
+    ip $family route flush table all type unreachable
+  done
   ip link set eth0 down
   ip link set eth0 up
-  ip route add default via 10.77.0.1`;
+  ip route add default via 10.77.0.1
+  ip -6 route replace default via fd00:10:77::1 2>/dev/null || true`;
 
 /** Namespaces of its own besides the network's. It dies with the process that started it, and with it all that is inside. */
 const SPACES = [
@@ -96,7 +98,8 @@ const SPACES = [
 
 /** Nothing is left of it where it rejects. */
 export async function startNode(options: NodeOptions): Promise<ClusterNode> {
-  const { name, netns, overlay, folder, address, podCIDR, images, programs } = options;
+  const { name, netns, folder, images, programs } = options;
+  const address = options.addresses[0]!;
   const file = (path: string): string => join(folder, path);
   const cgroup = netns.name;
   let daemon: Daemon | undefined;
@@ -128,7 +131,7 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
     daemon = await startDaemon({
       name: `node ${name}`,
       path: 'nsenter',
-      args: [`--net=${netns.path}`, ...SPACES, 'sh', join(import.meta.dirname, 'node.sh'), folder, name, overlay.path],
+      args: [`--net=${netns.path}`, ...SPACES, 'sh', join(import.meta.dirname, 'node.sh'), folder, name],
       cwd: folder,
       log: file('node.log'),
       // containerd answers.
@@ -143,7 +146,7 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
 
   try {
     await start();
-    await ctr('images', 'import', '--digests=false', images);
+    for (const each of images) await ctr('images', 'import', '--digests=false', each);
     await writeFile(file('images-imported'), '');
   } catch (error) {
     await stop();
@@ -152,7 +155,6 @@ export async function startNode(options: NodeOptions): Promise<ClusterNode> {
   return {
     name,
     address,
-    podCIDR,
     netns,
     folder,
     start,
@@ -188,35 +190,40 @@ async function isInside(pid: number, space: string, cgroup: string): Promise<boo
 }
 
 async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
-  const { folder, netns } = options;
+  const { folder, netns, network } = options;
   await mkdir(join(folder, 'cni'), { recursive: true });
   const files: Record<string, string> = {
     'containerd.toml': containerdConfig(options),
     'kubelet.json': `${JSON.stringify(kubeletConfig(options, cgroup), undefined, 2)}\n`,
-    'cni/10-pods.conflist': `${JSON.stringify(cniConfig(options), undefined, 2)}\n`,
     'container.json': await containerSpec(options),
-    'programs.sh': programLines(options),
+    'programs.sh': await programLines(options, cgroup),
     'resolv.conf': '',
   };
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
   await mkdir(join(folder, 'cni-bin'), { recursive: true });
-  for (const plugin of ['ptp', 'host-local', 'loopback'])
-    await symlink(join('/usr/lib/cni', plugin), join(folder, 'cni-bin', plugin));
-  const own = `#!/bin/sh\nexec ${process.execPath} ${ENDPOINT_ROUTE}\n`;
-  await writeFile(join(folder, 'cni-bin/endpoint-route'), own, { mode: 0o755 });
+  if (network === 'ptp') {
+    for (const plugin of ['ptp', 'host-local', 'loopback'])
+      await symlink(join('/usr/lib/cni', plugin), join(folder, 'cni-bin', plugin));
+    await writeFile(join(folder, 'cni/10-pods.conflist'), `${JSON.stringify(cniConfig(options), undefined, 2)}\n`);
+  }
   // Every namespace has this machine's values of IPv4, and the kernel's of IPv6.
-  await netns.sysctl({ 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 });
+  await netns.sysctl({
+    'net.ipv4.ip_forward': 1,
+    'net.ipv6.conf.all.forwarding': 1,
+    // A crash takes the interface down.
+    'net.ipv6.conf.all.keep_addr_on_down': 1,
+  });
 }
 
 /** Lines for node.sh. kubelet waits for the images: a pod of an image that is not there yet backs off for ten seconds. */
-function programLines(options: NodeOptions): string {
-  const { name, folder, address, podCIDR, programs: paths, kubeconfigs, cilium } = options;
+async function programLines(options: NodeOptions, cgroup: string): Promise<string> {
+  const { name, folder, addresses, programs: paths, kubeconfigs, network } = options;
   const kubelet = [
     paths.kubelet,
     `--config=${folder}/kubelet.json`,
     `--kubeconfig=${kubeconfigs.kubelet}`,
     `--hostname-override=${name}`,
-    `--node-ip=${address}`,
+    `--node-ip=${addresses.join(',')}`,
     `--root-dir=/var/lib/kubelet`,
     `--cert-dir=${folder}/certificates`,
     '--v=1',
@@ -232,23 +239,28 @@ function programLines(options: NodeOptions): string {
     '--conntrack-tcp-timeout-established=0',
     '--conntrack-tcp-timeout-close-wait=0',
   ];
-  const standIn = [
-    process.execPath,
-    STAND_IN,
-    `--node=${name}`,
-    `--node-address=${address}`,
-    `--pod-cidr=${podCIDR}`,
-    `--overlay=${folder}/overlay`,
-    `--kubeconfig=${kubeconfigs.cilium}`,
-  ];
   const apart = ['unshare', '--mount', '--propagation=unchanged', 'sh', '-eu', `${folder}/apart.sh`];
   return [
     `keep containerd ${paths.containerd} --config ${folder}/containerd.toml &`,
-    ...(cilium ? [`keep cilium ${standIn.join(' ')} &`] : []),
-    `keep kube-proxy ${kubeProxy.join(' ')} &`,
+    ...(network === 'ptp' ? [] : await forCilium(cgroup)),
+    ...(network === 'cilium' ? [] : [`keep kube-proxy ${kubeProxy.join(' ')} &`]),
     `(while ! [ -e ${folder}/images-imported ]; do sleep 0.1; done; keep kubelet ${apart.join(' ')} ${kubelet.join(' ')}) &`,
     '',
   ].join('\n');
+}
+
+/**
+ * What systemd mounts, and Cilium's own mounting of it would do outside of the node. Socket load balancing is for processes
+ * below the group that Cilium is shown as the root: the node's.
+ */
+async function forCilium(cgroup: string): Promise<string[]> {
+  const tree = (await cgroupTrees('cgroup2'))[0];
+  if (tree === undefined) throw new StartFailed('no cgroup2 is mounted on this machine: Cilium needs it', '');
+  return [
+    'mount -t bpf bpf /sys/fs/bpf',
+    'mkdir -p /run/cilium/cgroupv2',
+    `mount --bind ${join(tree, cgroup)} /run/cilium/cgroupv2`,
+  ];
 }
 
 function containerdConfig({ folder, pauseImage, programs }: NodeOptions): string {
@@ -264,8 +276,8 @@ state = "${folder}/state"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["${folder}/cni-bin"]
-    conf_dir = "${folder}/cni"
+    bin_dirs = ["/opt/cni/bin"]
+    conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     runtime_path = "${programs.shim}"
@@ -295,11 +307,11 @@ async function containerSpec({ programs }: NodeOptions): Promise<string> {
   return JSON.stringify(spec);
 }
 
-function kubeletConfig({ folder, address, clientCAFile }: NodeOptions, cgroup: string): unknown {
+function kubeletConfig({ folder, addresses, clientCAFile }: NodeOptions, cgroup: string): unknown {
   return {
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
-    address,
+    address: addresses[0],
     authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile } },
     authorization: { mode: 'Webhook' },
     containerRuntimeEndpoint: `unix://${folder}/containerd.sock`,
@@ -325,16 +337,21 @@ function kubeletConfig({ folder, address, clientCAFile }: NodeOptions, cgroup: s
   };
 }
 
-/** Together they give a pod the form of Cilium's endpoint routes: `<address> dev <pod's device> proto kernel scope link`. */
-function cniConfig({ podCIDR }: NodeOptions): unknown {
-  const ipam = { type: 'host-local', ranges: [[{ subnet: podCIDR }]], routes: [{ dst: '0.0.0.0/0' }] };
-  return { cniVersion: '0.4.0', name: 'pods', plugins: [{ type: 'ptp', mtu: 1500, ipam }, { type: 'endpoint-route' }] };
+/** Of a cluster without Cilium. */
+function cniConfig({ podCIDRs }: NodeOptions): unknown {
+  const ipam = {
+    type: 'host-local',
+    ranges: podCIDRs.map((subnet) => [{ subnet }]),
+    routes: podCIDRs.map((range) => ({ dst: range.includes(':') ? '::/0' : '0.0.0.0/0' })),
+  };
+  return { cniVersion: '0.4.0', name: 'pods', plugins: [{ type: 'ptp', mtu: 1500, ipam }] };
 }
 
 /** Where the trees of control groups are: of version 1 one for each controller, of version 2 one. */
-async function cgroupTrees(): Promise<string[]> {
+async function cgroupTrees(...types: ('cgroup' | 'cgroup2')[]): Promise<string[]> {
+  const wanted: readonly string[] = types.length > 0 ? types : ['cgroup', 'cgroup2'];
   const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '));
-  return mounts.filter(([, , type]) => type === 'cgroup' || type === 'cgroup2').map(([, path = '']) => path);
+  return mounts.filter(([, , type = '']) => wanted.includes(type)).map(([, path = '']) => path);
 }
 
 async function makeCgroup(name: string): Promise<void> {

@@ -7,6 +7,8 @@ import type { AnyCluster } from './cluster.ts';
 export interface TestPod extends Place {
   readonly node: string;
   readonly address: string;
+  /** One a family; the first is `address`. */
+  readonly addresses: readonly string[];
 }
 
 /** One of each on each node: in the pods' network, in the host's, and where nothing is allowed. */
@@ -50,13 +52,18 @@ export async function listPods(cluster: AnyCluster, app: App): Promise<TestPod[]
   const namespace = APPS[app];
   const listed = await cluster.kubectl(['-n', namespace, 'get', 'pods', '-l', `app=${app}`, '-o', 'json']);
   const { items } = JSON.parse(listed) as {
-    items: { metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }[];
+    items: {
+      metadata: { name: string };
+      spec: { nodeName: string };
+      status: { podIP: string; podIPs: { ip: string }[] };
+    }[];
   };
   return items
     .map(({ metadata, spec, status }) => ({
       ...podPlace(cluster, namespace, metadata.name),
       node: spec.nodeName,
       address: status.podIP,
+      addresses: status.podIPs.map(({ ip }) => ip),
     }))
     .toSorted((a, b) => a.node.localeCompare(b.node));
 }

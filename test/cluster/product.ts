@@ -13,6 +13,8 @@ export const RANGES = ['172.31.50.0/24', '172.31.51.0/24'];
 
 export interface Configuration {
   readonly peerCIDRs: readonly string[];
+  /** The gateway's address. Default: SITE_ADDRESS. */
+  readonly gateway?: string;
   /** Default: the cluster's. */
   readonly images?: VpnImages;
   /** Folders of kustomize components, seen from the overlay. */
@@ -42,8 +44,11 @@ export async function makeCheckout(): Promise<Checkout> {
   await cp(join(folder, 'overlays', COPIED), join(folder, 'overlays/mine'), { recursive: true });
   return {
     folder,
-    async configure(cluster, { peerCIDRs, images = cluster.images, components = [] }) {
-      await writeFile(join(folder, 'overlays/mine/functions/vpn.yaml'), await functionConfig(cluster, peerCIDRs));
+    async configure(cluster, { peerCIDRs, gateway = SITE_ADDRESS, images = cluster.images, components = [] }) {
+      await writeFile(
+        join(folder, 'overlays/mine/functions/vpn.yaml'),
+        await functionConfig(cluster, peerCIDRs, gateway),
+      );
       const write = (name: string, object: unknown) =>
         writeFile(join(folder, name, 'kustomization.yaml'), JSON.stringify(object, undefined, 2));
       const kustomization = {
@@ -61,8 +66,9 @@ export async function makeCheckout(): Promise<Checkout> {
 }
 
 async function functionConfig(
-  { podCIDR, serviceCIDR, peer }: AnyCluster,
+  { podCIDRs, serviceCIDRs, peer }: AnyCluster,
   peerCIDRs: readonly string[],
+  gateway: string,
 ): Promise<string> {
   // A gateway that can't be dialed dials us, at an address that is known once the Service has it.
   const waits = (await peer.dial()) !== undefined;
@@ -76,13 +82,13 @@ async function functionConfig(
       },
     },
     spec: {
-      podCIDR,
-      serviceCIDR,
+      podCIDR: podCIDRs,
+      serviceCIDR: serviceCIDRs,
       mtu: 1300,
       peerCIDRs,
       ...(waits ? {} : { publicAddress: peer.id }),
       ipsec: {
-        peer: SITE_ADDRESS,
+        peer: gateway,
         pskSecretRef: { name: 'vpn-psk', key: 'psk' },
         ...(waits ? { startAction: 'none' } : {}),
       },

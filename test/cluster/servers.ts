@@ -20,8 +20,8 @@ export interface ServersOptions {
   readonly address: string;
   /** By which this machine reaches the API server. */
   readonly adminAddress: string;
-  readonly serviceCIDR: string;
-  readonly podCIDR: string;
+  readonly serviceCIDRs: readonly string[];
+  readonly podCIDRs: readonly string[];
   readonly users: readonly User[];
 }
 
@@ -38,7 +38,7 @@ export interface Servers {
   stop(): Promise<void>;
 }
 
-const PORT = 6443;
+export const API_PORT = 6443;
 const GRACE_MS = 20_000;
 
 /** Resolves when the API server is ready; the others find it by themselves. Throws StartFailed with the end of a log. */
@@ -50,12 +50,12 @@ export async function startServers(options: ServersOptions): Promise<Servers> {
   const scheduler = makeUser('system:kube-scheduler');
   await writeFiles(folder, [...users, admin, manager, scheduler]);
   const caFile = file('certificates/apiserver.crt');
-  const inside = `https://${address}:${PORT}`;
+  const inside = `https://${address}:${API_PORT}`;
   const kubeconfig = (user: User) => writeKubeconfig(folder, inside, caFile, user);
   const managerConfig = await kubeconfig(manager);
   const schedulerConfig = await kubeconfig(scheduler);
 
-  const server = `https://${adminAddress}:${PORT}`;
+  const server = `https://${adminAddress}:${API_PORT}`;
   const client = makeClient(server, undefined, admin.token);
   const ready = async (): Promise<boolean> => (await client.request('GET', '/readyz')).status === 200;
   const always = async (): Promise<boolean> => true;
@@ -147,13 +147,13 @@ const ADMISSION = {
   ],
 };
 
-function apiServerArgs({ folder, address, serviceCIDR }: ServersOptions): string[] {
+function apiServerArgs({ folder, address, serviceCIDRs }: ServersOptions): string[] {
   const file = (name: string): string => join(folder, name);
   return [
     `--etcd-servers=unix://${file('etcd.sock:0')}`,
     '--bind-address=0.0.0.0',
     `--advertise-address=${address}`,
-    `--secure-port=${PORT}`,
+    `--secure-port=${API_PORT}`,
     // Makes apiserver.crt there, the server's certificate with its CA's.
     `--cert-dir=${file('certificates')}`,
     '--authorization-mode=Node,RBAC',
@@ -167,11 +167,11 @@ function apiServerArgs({ folder, address, serviceCIDR }: ServersOptions): string
     `--kubelet-client-certificate=${file('kubelet-client.crt')}`,
     `--kubelet-client-key=${file('kubelet-client.key')}`,
     '--kubelet-preferred-address-types=InternalIP',
-    `--service-cluster-ip-range=${serviceCIDR}`,
+    `--service-cluster-ip-range=${serviceCIDRs.join(',')}`,
   ];
 }
 
-function managerArgs({ folder, podCIDR }: ServersOptions, kubeconfig: string): string[] {
+function managerArgs({ folder, podCIDRs }: ServersOptions, kubeconfig: string): string[] {
   return [
     `--kubeconfig=${kubeconfig}`,
     '--leader-elect=false',
@@ -179,6 +179,6 @@ function managerArgs({ folder, podCIDR }: ServersOptions, kubeconfig: string): s
     '--node-monitor-grace-period=16s',
     `--service-account-private-key-file=${join(folder, 'service-account.key')}`,
     `--root-ca-file=${join(folder, 'certificates/apiserver.crt')}`,
-    `--cluster-cidr=${podCIDR}`,
+    `--cluster-cidr=${podCIDRs.join(',')}`,
   ];
 }

@@ -15,6 +15,9 @@
  *     | lan  172.31.50.1, 172.31.51.1, 172.31.52.1
  *     | eth0 172.31.50.9, 172.31.51.9, 172.31.52.9
  *   onprem
+ *
+ * In IPv6: fd00:10:77::1 at br0, 2001:db8:51::1 and ::7 between wire and nat, fd00:192:168:1::1 and ::2 behind it, and a range
+ * fd00:172:31:50::/64 with the host ::9.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -62,6 +65,10 @@ export const SITE_ADDRESS = '198.51.100.7';
 export const RANGES = ['172.31.50.0/24', '172.31.51.0/24', '172.31.52.0/24'] as const;
 /** The host's, one in each range. */
 export const HOSTS = ['172.31.50.9', '172.31.51.9', '172.31.52.9'] as const;
+/** The same in IPv6. */
+export const SITE_ADDRESS_6 = '2001:db8:51::7';
+export const RANGE_6 = 'fd00:172:31:50::/64';
+export const HOST_6 = 'fd00:172:31:50::9';
 
 /** `wire` has `br0` already. Resolves when charon runs; it knows no connection before load(). */
 export async function startSite(spaces: SiteSpaces): Promise<Site> {
@@ -117,17 +124,14 @@ async function build({ wire, nat, gateway, onprem }: SiteSpaces): Promise<void> 
     `link add lan netns ${nat.name} type veth peer name eth0 netns ${gateway.name}`,
     `link add lan netns ${gateway.name} type veth peer name eth0 netns ${onprem.name}`,
   );
-  // What an interface with IPv6 says on its own would be captured.
-  await Promise.all([
-    wire.sysctl({ 'net.ipv6.conf.site.disable_ipv6': 1 }),
-    nat.sysctl({ 'net.ipv6.conf.wan.disable_ipv6': 1 }),
-  ]);
   await Promise.all([
     setUp(wire, 1, [
       'link set site up',
       'address add 198.51.100.1/24 dev site',
       // No internet has this one. What the cluster sends there in clear is seen at `wan` so.
       `route add 172.31.0.0/16 via ${SITE_ADDRESS}`,
+      'address add 2001:db8:51::1/64 dev site nodad',
+      `route add ${RANGE_6} via ${SITE_ADDRESS_6}`,
     ]),
     setUp(nat, 1, [
       'link set wan up',
@@ -135,6 +139,9 @@ async function build({ wire, nat, gateway, onprem }: SiteSpaces): Promise<void> 
       'link set lan up',
       'address add 192.168.1.1/24 dev lan',
       'route add default via 198.51.100.1',
+      `address add ${SITE_ADDRESS_6}/64 dev wan nodad`,
+      'address add fd00:192:168:1::1/64 dev lan nodad',
+      'route add default via 2001:db8:51::1',
     ]),
     setUp(gateway, 1, [
       'link set eth0 up',
@@ -143,6 +150,9 @@ async function build({ wire, nat, gateway, onprem }: SiteSpaces): Promise<void> 
       // kernel-libipsec needs an address of its own in each range.
       ...RANGES.map((range) => `address add ${range.replace('.0/', '.1/')} dev lan`),
       'route add default via 192.168.1.1',
+      'address add fd00:192:168:1::2/64 dev eth0 nodad',
+      `address add ${RANGE_6.replace('::/', '::1/')} dev lan nodad`,
+      'route add default via fd00:192:168:1::1',
       // What comes from the site goes by charon's routes, table 220, or nowhere: never in clear, as with policies in the kernel.
       'rule add pref 221 iif lan blackhole',
     ]),
@@ -150,24 +160,30 @@ async function build({ wire, nat, gateway, onprem }: SiteSpaces): Promise<void> 
       'link set eth0 up',
       ...HOSTS.map((host) => `address add ${host}/24 dev eth0`),
       'route add default via 172.31.50.1',
+      `address add ${HOST_6}/64 dev eth0 nodad`,
+      `route add default via ${RANGE_6.replace('::/64', '::1')}`,
     ]),
   ]);
+  // `ip rule` in a batch is one of IPv4.
+  await gateway.exec('ip', '-6', 'rule', 'add', 'pref', '221', 'iif', 'lan', 'blackhole');
   await Promise.all([wire.exec('nft', CLOUD_NAT), nat.exec('nft', SITE_NAT)]);
 }
 
 /** A cloud's NAT knows the addresses of nodes alone. */
-const CLOUD_NAT = `table ip cloud-nat {
+const CLOUD_NAT = `table inet cloud-nat {
   chain postrouting {
     type nat hook postrouting priority srcnat;
     oifname "site" ip saddr 10.77.0.0/24 masquerade
+    oifname "site" ip6 saddr fd00:10:77::/64 masquerade
   }
 }`;
 
 /** Without the filter whoever has a route to 192.168.1.0/24 could go around the NAT. */
-const SITE_NAT = `table ip site-nat {
+const SITE_NAT = `table inet site-nat {
   chain prerouting {
     type nat hook prerouting priority dstnat;
-    iifname "wan" udp dport { 500, 4500 } dnat to 192.168.1.2
+    iifname "wan" meta nfproto ipv4 udp dport { 500, 4500 } dnat ip to 192.168.1.2
+    iifname "wan" meta nfproto ipv6 udp dport { 500, 4500 } dnat ip6 to fd00:192:168:1::2
   }
   chain postrouting {
     type nat hook postrouting priority srcnat;
@@ -181,14 +197,16 @@ const SITE_NAT = `table ip site-nat {
   }
 }`;
 
-const BLOCK_ICMP = `table ip block-icmp {
+const BLOCK_ICMP = `table inet block-icmp {
   chain output {
     type filter hook output priority filter;
     icmp type destination-unreachable icmp code frag-needed drop
+    icmpv6 type packet-too-big drop
   }
   chain forward {
     type filter hook forward priority filter;
     icmp type destination-unreachable icmp code frag-needed drop
+    icmpv6 type packet-too-big drop
   }
 }`;
 
@@ -198,6 +216,8 @@ const BLOCK_ICMP = `table ip block-icmp {
  */
 const OUTSIDE = [
   'not arp',
+  // Neighbours and routers looking for each other, and who listens to which group.
+  'not (icmp6 and ip6[40] >= 130 and ip6[40] <= 143)',
   'not udp port 500',
   'not udp port 4500',
   'not (icmp[icmptype] == icmp-unreach and icmp[17] == 17 and (icmp[28:2] == 4500 or icmp[30:2] == 4500))',
