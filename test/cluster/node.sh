@@ -42,6 +42,7 @@ keep() { # LOG COMMAND…
     sleep 0.5
   done
 }
+PATH=$folder/bin:$PATH
 # What each of them is called, and with what.
 . "$folder/programs.sh"
 wait

@@ -200,6 +200,10 @@ async function writeFiles(options: NodeOptions, cgroup: string): Promise<void> {
     'resolv.conf': '',
   };
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  // node.sh puts this folder on PATH. A containerd that starts again looks there for the shims of containers that still run.
+  await mkdir(join(folder, 'bin'), { recursive: true });
+  await symlink(options.programs.shim, join(folder, 'bin/containerd-shim-runc-v2'));
+  await symlink(options.programs.runc, join(folder, 'bin/runc'));
   await mkdir(join(folder, 'cni-bin'), { recursive: true });
   if (network === 'ptp') {
     for (const plugin of ['ptp', 'host-local', 'loopback'])
@@ -263,7 +267,7 @@ async function forCilium(cgroup: string): Promise<string[]> {
   ];
 }
 
-function containerdConfig({ folder, pauseImage, programs }: NodeOptions): string {
+function containerdConfig({ folder, pauseImage }: NodeOptions): string {
   return `version = 3
 root = "${folder}/containerd"
 state = "${folder}/state"
@@ -280,10 +284,8 @@ state = "${folder}/state"
     conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-    runtime_path = "${programs.shim}"
     base_runtime_spec = "${folder}/container.json"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      BinaryName = "${programs.runc}"
       SystemdCgroup = false
 `;
 }
