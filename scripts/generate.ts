@@ -1,9 +1,11 @@
 /**
  * Writes what follows from the codec into functions/schema: the JSON Schema for editors, and for each function its
- * KRMFunctionDefinition (kubernetes/enhancements 2906). `--check` writes nothing and fails where a file is not fresh.
+ * KRMFunctionDefinition (kubernetes/enhancements 2906). And the table of scripts/needs.tsv into docs/development.md.
+ * `--check` writes nothing and fails where a file is not fresh.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { format, resolveConfig } from 'prettier';
 import { dump } from '../functions/lib/yaml.ts';
 import type { JsonSchema } from '../functions/model/codec.ts';
 import { ConstellationVpn, KIND, API_VERSION } from '../functions/model/vpn.ts';
@@ -12,6 +14,7 @@ import * as injectIpsecSecret from '../functions/src/inject-ipsec-secret.ts';
 import * as injectPeerCidrs from '../functions/src/inject-peer-cidrs.ts';
 import * as patchCiliumSctp from '../functions/src/patch-cilium-sctp.ts';
 import * as validateVpn from '../functions/src/validate-vpn.ts';
+import { NEEDS, type Need } from './needs.ts';
 import { writeOrCheck } from './write-or-check.ts';
 
 const ROOT = new URL('..', import.meta.url).pathname;
@@ -80,9 +83,31 @@ export function generated(): Map<string, string> {
   return files;
 }
 
+const PAGE = 'docs/development.md';
+const TABLE = /(?<=<!-- from scripts\/needs\.tsv -->\n)[^]*(?=<!-- end -->)/;
+
+function needsTable(needs: readonly Need[]): string {
+  const rows = needs.map((need) => `| ${need.file} | ${need.package} | ${need.who.join(', ')} | ${need.why} |\n`);
+  return `\n| program or file | package | needed by | for |\n| --- | --- | --- | --- |\n${rows.join('')}\n`;
+}
+
+async function writePage(check: boolean): Promise<void> {
+  const path = `${ROOT}${PAGE}`;
+  const text = await readFile(path, 'utf8');
+  const fresh = await format(text.replace(TABLE, needsTable(NEEDS)), {
+    ...(await resolveConfig(path)),
+    filepath: path,
+  });
+  if (fresh === text) return;
+  if (!check) return writeFile(path, fresh);
+  console.error(`not fresh: ${PAGE}. Run \`npm run generate\` and commit the result.`);
+  process.exitCode = 1;
+}
+
 if (import.meta.main) {
   const { values } = parseArgs({ options: { check: { type: 'boolean' } } });
   const folder = `${ROOT}functions/schema`;
   await mkdir(folder, { recursive: true });
   await writeOrCheck(folder, generated(), values.check === true, 'npm run generate');
+  await writePage(values.check === true);
 }

@@ -10,6 +10,7 @@ import { access, constants, mkdir, readFile, realpath, rename, rm, stat } from '
 import { homedir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { execa } from 'execa';
+import { needsOf } from './needs.ts';
 
 /** Versions of Cilium that the cluster of the tests can have: `test/tools/cilium-<version>` pins the patch release. */
 export type CiliumVersion = '1.15' | '1.18' | '1.20';
@@ -69,8 +70,8 @@ interface Wanted {
   package?: string;
   /** Flags for Go's linker, from the pinned version: for a tool that otherwise wouldn't know its version. */
   ldflags?: (pinned: string) => readonly string[];
-  /** Debian packages that it takes besides Go, where C is among its sources: a compiler, and libraries' headers. */
-  cgo?: string;
+  /** Whether C is among its sources: needs.tsv has what that takes besides Go. */
+  cgo?: true;
   /** Build tags. */
   tags?: string;
   /** How long the build takes, where that is worth a warning. */
@@ -156,7 +157,7 @@ const wanted: Record<ToolName, Wanted> = {
     variable: 'RUNC',
     module: 'github.com/opencontainers/runc',
     ldflags: (pinned) => [`-X main.version=${pinned.slice(1)}`],
-    cgo: 'gcc pkg-config libseccomp-dev',
+    cgo: true,
     tags: 'seccomp',
     probe: ['--version'],
     minimum: '1.2.0',
@@ -422,7 +423,8 @@ async function runGo(
     },
   );
   if (!result.failed) return undefined;
-  const also = cgo === undefined ? '' : ` (Debian packages that it takes: ${cgo})`;
+  const packages = needsOf('go').map((need) => need.package);
+  const also = cgo === undefined ? '' : ` (Debian packages that it takes: ${packages.join(' ')})`;
   return { reason: `\`go build\` failed in ${source}${also}`, output: result.all || result.message || '' };
 }
 

@@ -1,29 +1,16 @@
-/** What this machine lacks for a tier of the tests, or for a cluster: commands of Debian's packages, and tools. */
+/** What this machine lacks for a tier of the tests, or for a cluster: programs of scripts/needs.tsv, and tools. */
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { needsOf, type Who } from '../scripts/needs.ts';
 import { findTool, type ToolName, ToolMissing } from '../scripts/tools.ts';
 
-type Needs = readonly [tools: readonly ToolName[], commands: readonly string[]];
-
-/** Of the tests in a cluster that is there already. */
-export const CLUSTER: Needs = [
-  ['kubectl', 'kustomize'],
-  [
-    'setpriv',
-    'nsenter',
-    'unshare',
-    'ip',
-    'nft',
-    'tcpdump',
-    'ping',
-    'curl',
-    'dig',
-    'charon-systemd',
-    'swanctl',
-    'slirp4netns',
-  ],
-];
-export const OWN_CLUSTER: Needs = [
-  [
+const TOOLS: Partial<Record<Who, readonly ToolName[]>> = {
+  render: ['kustomize', 'kpt', 'kubectl-validate'],
+  api: ['kube-apiserver', 'etcd', 'kustomize'],
+  dataplane: ['kube-apiserver', 'etcd', 'kustomize'],
+  images: ['kustomize', 'kpt'],
+  existing: ['kubectl', 'kustomize'],
+  cluster: [
     'kube-apiserver',
     'etcd',
     'kube-controller-manager',
@@ -35,45 +22,21 @@ export const OWN_CLUSTER: Needs = [
     'ctr',
     'runc',
     'kpt',
-    ...CLUSTER[0],
+    'kubectl',
+    'kustomize',
   ],
-  ['ptp', 'podman', 'buildah', 'conntrack', 'iptables', 'openssl', ...CLUSTER[1].filter((it) => it !== 'slirp4netns')],
-];
-
-/** Debian's package of a command, where it is called otherwise. */
-const PACKAGES: Record<string, string> = {
-  setcap: 'libcap2-bin',
-  setpriv: 'util-linux',
-  nsenter: 'util-linux',
-  unshare: 'util-linux',
-  ip: 'iproute2',
-  nft: 'nftables',
-  ping: 'iputils-ping',
-  swanctl: 'strongswan-swanctl',
-  ptp: 'containernetworking-plugins',
-  dig: 'bind9-dnsutils',
-  'qemu-system-x86_64': 'qemu-system-x86',
-  modprobe: 'kmod',
-  'dpkg-deb': 'dpkg',
 };
 
-/**
- * Debian keeps some of these in folders that are on root's PATH alone (npm puts another program called nft before it), and the
- * plugins of CNI in one that is on nobody's.
- */
-const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/bin', '/usr/lib/cni'];
+/** Debian keeps some programs in folders that are on root's PATH alone. */
+const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/bin'];
 
 /** A sentence about the first that is missing, or undefined. Tools that are not there are built; `log` takes the progress. */
-export async function lacking(
-  tools: readonly ToolName[],
-  commands: readonly string[],
-  log?: (line: string) => void,
-): Promise<string | undefined> {
-  for (const command of commands)
-    if (!FOLDERS.some((folder) => existsSync(`${folder}/${command}`)))
-      return `${command} is not installed (Debian: apt-get install ${PACKAGES[command] ?? command})`;
+export async function lacking(who: Who, log?: (line: string) => void): Promise<string | undefined> {
+  for (const { file, package: name } of needsOf(who))
+    if (!FOLDERS.some((folder) => existsSync(resolve(folder, file))))
+      return `${file} is not installed (Debian: apt-get install ${name})`;
   try {
-    for (const tool of tools) await findTool(tool, log === undefined ? {} : { log });
+    for (const tool of TOOLS[who] ?? []) await findTool(tool, log === undefined ? {} : { log });
     return undefined;
   } catch (error) {
     if (error instanceof ToolMissing) return error.message;

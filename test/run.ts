@@ -9,7 +9,7 @@ import { execa } from 'execa';
 import { ToolMissing } from '../scripts/tools.ts';
 import { hasESP } from './esp/has-esp.ts';
 import { findKernel } from './esp/kernel.ts';
-import { CLUSTER, lacking, OWN_CLUSTER } from './lacking.ts';
+import { lacking } from './lacking.ts';
 
 interface Tier {
   readonly files: readonly string[];
@@ -32,24 +32,19 @@ const TIERS: Record<string, Tier> = {
       'test/cluster/cilium/*_test.ts',
       'test/arch_test.ts',
     ],
-    missing: async () => undefined,
+    missing: () => lacking('unit'),
   },
   render: {
     files: ['test/render/**/*_test.ts', 'cli/import_test.ts', 'test/docs_test.ts'],
-    missing: () => lacking(['kustomize', 'kpt', 'kubectl-validate'], []),
+    missing: () => lacking('render'),
   },
   api: {
     files: ['test/api/**/*_test.ts'],
-    missing: () => lacking(['kube-apiserver', 'etcd', 'kustomize'], ['setpriv']),
+    missing: () => lacking('api'),
   },
   dataplane: {
     files: ['test/dataplane/**/*_test.ts'],
-    missing: async () =>
-      (await unableNetwork()) ??
-      lacking(
-        ['kube-apiserver', 'etcd', 'kustomize'],
-        ['setpriv', 'setcap', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'],
-      ),
+    missing: async () => (await unableNetwork()) ?? lacking('dataplane'),
   },
   esp: {
     files: ['test/esp/kernel_test.ts', 'test/esp/agent_test.ts'],
@@ -61,27 +56,25 @@ const TIERS: Record<string, Tier> = {
       '--test-concurrency=1',
       `--test-reporter=${fileURLToPath(new URL('esp/reporter.ts', import.meta.url))}`,
     ],
-    missing: async () =>
-      (await lacking([], ['setpriv', 'ip', 'nft', 'tcpdump', 'ping', 'curl', 'charon-systemd', 'swanctl'])) ??
-      ((await hasESP()) ? undefined : lackingGuest()),
+    missing: async () => (await lacking('esp')) ?? ((await hasESP()) ? undefined : lackingGuest()),
   },
   images: {
     files: ['test/images/**/*_test.ts'],
-    missing: () => lacking(['kustomize', 'kpt'], ['podman', 'buildah', 'runc']),
+    missing: () => lacking('images'),
   },
   cluster: {
     files: ['test/cluster/*_test.ts'],
     // A cluster each: two at a time take turns on a small machine, and what is measured is worse for it.
     command: [...AVA, '--concurrency=1'],
     missing: async () =>
-      (await unableNetwork()) ?? lacking(...(process.env.KUBECONFIG === undefined ? OWN_CLUSTER : CLUSTER)),
+      (await unableNetwork()) ?? lacking(process.env.KUBECONFIG === undefined ? 'cluster' : 'existing'),
   },
 };
 
 /** What a kernel with ESP takes where this machine's own has none. */
 async function lackingGuest(): Promise<string | undefined> {
   if (process.arch !== 'x64') return 'this kernel has no ESP, and the guest that has is for x86-64 alone';
-  const command = await lacking([], ['qemu-system-x86_64', 'modprobe', 'apt-get', 'dpkg-deb']);
+  const command = await lacking('guest');
   if (command !== undefined) return `this kernel has no ESP, and ${command}`;
   try {
     await findKernel((line) => console.error(line));

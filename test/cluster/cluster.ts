@@ -23,7 +23,7 @@ import type { Request } from '../control-plane/client.ts';
 import { StartFailed } from '../control-plane/daemon.ts';
 import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
 import { FORWARDING } from '../dataplane/world.ts';
-import { lacking, OWN_CLUSTER } from '../lacking.ts';
+import { lacking } from '../lacking.ts';
 import { type Cilium, type CiliumOptions, ciliumRolledOut, completed, installCilium } from './cilium.ts';
 import { buildImages, type ClusterImages, type Images, keepNewest } from './images.ts';
 import { makeUser, writeKubeconfig } from './kubeconfig.ts';
@@ -88,7 +88,7 @@ export async function startCluster({
   log = () => undefined,
 }: ClusterOptions = {}): Promise<Cluster> {
   const cilium = completed(chosen);
-  const missing = await lacking(...OWN_CLUSTER, log);
+  const missing = await lacking('cluster', log);
   if (missing !== undefined) throw new ToolMissing(missing);
   // Found or built already, with words.
   const pathOf = async (tool: ToolName) => (await findTool(tool, { log: () => undefined })).path;
