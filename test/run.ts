@@ -3,6 +3,7 @@
  * one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the reason; in CI
  * (CI=true) that is a failure.
  */
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
@@ -91,6 +92,13 @@ async function unableNetwork(): Promise<string | undefined> {
   return exitCode === 0 ? undefined : `network namespaces can't be made here (root is needed): ${stderr}`;
 }
 
+/** As root, tests start programs of this checkout as other users, as an image of the agents does. */
+async function isClosedToOthers(): Promise<boolean> {
+  if (process.getuid?.() !== 0) return false;
+  const { exitCode } = await execa('test', ['-r', import.meta.filename], { uid: 65532, gid: 65532, reject: false });
+  return exitCode !== 0;
+}
+
 interface Counts {
   passed: number;
   failed: number;
@@ -133,6 +141,13 @@ const { positionals } = parseArgs({ allowPositionals: true });
 const unknown = positionals.filter((name) => !Object.hasOwn(TIERS, name));
 if (unknown.length > 0) {
   console.error(`no such tier: ${unknown.join(', ')}. There are ${Object.keys(TIERS).join(', ')}.`);
+  process.exit(1);
+}
+if (await isClosedToOthers()) {
+  const folder = dirname(import.meta.dirname);
+  console.error(
+    `${folder} can't be read by other users, and some tests need that: clone into another folder (/srv, say).`,
+  );
   process.exit(1);
 }
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
