@@ -130,20 +130,6 @@ test.serial('many connections: a stream of all of them, several at once', async 
     tt.deepEqual(found.flatMap((one) => sections(one).map(([name]) => name)).sort(), all.sort());
 });
 
-test.serial('shared secrets', async (tt) => {
-  const { vici } = await started(tt);
-  const ids = async (): Promise<readonly string[]> => list(await vici.request('get-shared'), 'keys');
-  const secret = { id: 'ike-tunnel', type: 'IKE', data: Buffer.of(0, 255, 10, 34), owners: ['frontend', 'gateway'] };
-  await vici.request('load-shared', secret);
-  tt.deepEqual(await ids(), ['ike-tunnel']);
-  const error = await tt.throwsAsync(vici.request('load-shared', { ...secret, id: 'other', type: 'NONE' }), {
-    instanceOf: ViciCommandError,
-  });
-  tt.is(error?.errmsg, 'invalid shared key type: NONE');
-  await vici.request('unload-shared', { id: 'ike-tunnel' });
-  tt.deepEqual(await ids(), []);
-});
-
 test.serial('events, of another connection too, and what charon does not know', async (tt) => {
   const { charon, vici } = await started(tt);
   const logged: Decoded[] = [];
