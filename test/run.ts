@@ -31,6 +31,7 @@ const TIERS: Record<string, Tier> = {
       'cli/values_test.ts',
       'test/functions/**/*_test.ts',
       'test/cluster/cilium/*_test.ts',
+      'test/fakes/**/*_test.ts',
       'test/arch_test.ts',
     ],
     missing: () => lacking('unit'),

@@ -1,38 +1,50 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import test from 'ava';
+import { makeAuthority, type Issued } from '../../../test/certificates.ts';
 import { FakeCharon } from '../../../test/fakes/charon.ts';
 import type { Section } from '../vici/message.ts';
-import type { Credentials } from './decode.ts';
+import type { CertificateCredentials, Credentials } from './decode.ts';
 import { loadCredentials } from './load.ts';
 
 const PSK: Credentials = { kind: 'psk', psk: Buffer.from('correct horse') };
 const PPK = { ppk: Buffer.from('p'.repeat(32)) };
-const CERTIFICATE: Credentials = {
+
+const root = await makeAuthority('root 1');
+const otherRoot = await makeAuthority('root 2');
+const middle = await root.makeAuthority('intermediate');
+
+const der = ({ certificate }: Issued): Buffer => new X509Certificate(certificate).raw;
+const certificateOf = (
+  leaf: Issued,
+  chain: readonly Issued[],
+  authorities: readonly Issued[],
+): CertificateCredentials => ({
   kind: 'certificate',
-  chain: [Buffer.from('leaf'), Buffer.from('intermediate')],
-  authorities: [Buffer.from('root 1'), Buffer.from('root 2')],
-  key: Buffer.from('private'),
+  chain: [leaf, ...chain].map(der),
+  authorities: authorities.map(der),
+  key: createPrivateKey(leaf.key).export({ format: 'der', type: 'pkcs8' }),
   keyType: 'ecdsa',
   subject: 'CN=vpn',
   expires: new Date(0),
   authoritiesExpire: [new Date(0), new Date(0)],
-};
+});
+const CERTIFICATE = certificateOf(await middle.issue({ subject: 'CN=vpn' }), [middle], [root, otherRoot]);
+const OLD = certificateOf(await otherRoot.issue({ subject: 'CN=old' }), [], [otherRoot]);
 
 const PSK_LOADED = { id: 'psk', type: 'IKE', data: 'correct horse' };
 const PPK_LOADED = { id: 'ppk', type: 'ppk', data: 'p'.repeat(32), owners: ['ppk-1'] };
-const certificate = (flag: string, data: string): Section => ({ type: 'X509', flag, data });
-const CHAIN = [certificate('NONE', 'leaf'), certificate('NONE', 'intermediate')];
-const ROOTS = [certificate('CA', 'root 1'), certificate('CA', 'root 2')];
+const LOADED = ['NONE CN=vpn', 'NONE CN=intermediate', 'CA CN=root 1', 'CA CN=root 2'];
 
 interface Held {
   readonly shared?: readonly Section[];
-  readonly keys?: readonly Section[];
-  readonly certificates?: readonly Section[];
+  /** How many. */
+  readonly keys?: number;
+  readonly certificates?: readonly string[];
 }
-const held = (charon: FakeCharon): string =>
-  JSON.stringify({ shared: [...charon.shared.values()], keys: charon.keys, certificates: charon.certificates });
-const heldAs = ({ shared = [], keys = [], certificates = [] }: Held): string =>
+const held = ({ shared, keys, certificates }: FakeCharon): string =>
+  heldAs({ shared: [...shared.values()], keys: keys.size, certificates: [...certificates] });
+const heldAs = ({ shared = [], keys = 0, certificates = [] }: Held): string =>
   JSON.stringify({ shared, keys, certificates });
-const KEY = { type: 'any', data: 'private' };
 
 /** One after another; `orders`: of the last one. */
 const loads = test.macro(async (tt, all: readonly Credentials[], expected: Held, orders: readonly string[]) => {
@@ -52,7 +64,7 @@ const LOAD_CERTIFICATE = [
   'load-cert CA',
   'load-cert CA',
 ];
-const WITH_CERTIFICATE = { keys: [KEY], certificates: [...CHAIN, ...ROOTS] };
+const WITH_CERTIFICATE = { keys: 1, certificates: LOADED };
 
 test('a pre-shared key', loads, [PSK], { shared: [PSK_LOADED] }, ['load-shared psk']);
 test('with a PPK', loads, [{ ...PSK, ...PPK }], { shared: [PSK_LOADED, PPK_LOADED] }, [
@@ -80,10 +92,7 @@ test('a certificate with a PPK', loads, [{ ...CERTIFICATE, ...PPK }], { ...WITH_
 test(
   'another certificate: nothing of the old one is left',
   loads,
-  [
-    { ...CERTIFICATE, key: Buffer.from('old'), chain: [Buffer.from('old')], authorities: [Buffer.from('old')] },
-    CERTIFICATE,
-  ],
+  [OLD, CERTIFICATE],
   WITH_CERTIFICATE,
   LOAD_CERTIFICATE,
 );
