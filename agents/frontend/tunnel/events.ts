@@ -31,6 +31,8 @@ export async function followEvents(vici: ViciConnection, { log, metrics, proposa
   await vici.subscribe('ike-updown', (message) => {
     const up = flag(message, 'up');
     for (const sa of sasOf(message)) {
+      // An attempt that failed: charon's log has said why.
+      if (!up && sa.state === 'CONNECTING') continue;
       say(
         up
           ? { type: 'Normal', reason: 'GatewayConnected', note: `IKE_SA with ${sa.remoteHost} (${sa.remoteId}) is up` }

@@ -19,7 +19,7 @@ import { listSas, type IkeSa } from './sas.ts';
 
 /** Between two tries to dial; charon itself goes on trying for as long as nobody refuses. */
 const DIAL_BACKOFF = { firstMs: 1_000, maxMs: 30_000 };
-/** Between two looks at an IKE_SA that is being made: where it fails no event tells. */
+/** Between two looks at an IKE_SA that is being made. */
 const WAITING_MS = 2_000;
 /** Tries in vain before it is said that an old SA stays in a new one's place. */
 const SAID_AFTER = 3;
