@@ -1,9 +1,8 @@
 /** The cluster's own cilium-config against the rules, and what users are told of it. */
-import { createHash } from 'node:crypto';
 import { familyOf } from '../../../functions/model/cidr.ts';
 import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
-import type { KubeObject } from '../../lib/kube/client.ts';
+import type { Notice } from '../../lib/kube/events.ts';
 import { CILIUM_CONFIG } from '../../lib/kube/paths.ts';
 import type { ConfigMap } from '../../lib/kube/objects.ts';
 
@@ -37,33 +36,9 @@ export function checkCilium(config: ConfigMap | undefined, vpn: Vpn): Finding[] 
   return [present, ...rules];
 }
 
-export interface Reporter {
-  readonly component: string;
-  /** The reporting pod's name. */
-  readonly instance: string;
-}
-
-/**
- * An Event (core/v1) about a frontend's pod. The same finding about the same pod has the same name, so that a restarted
- * agent finds its Event again.
- */
-export function eventOf(pod: KubeObject, { rule, severity, message }: Finding, from: Reporter, now: Date) {
-  const { name, namespace, uid } = pod.metadata;
-  const id = createHash('sha256').update(`${uid} ${rule} ${message}`).digest('hex').slice(0, 16);
-  const time = now.toISOString().replace(/\.\d+Z$/, 'Z'); // metav1.Time has no fractions
-  return {
-    apiVersion: 'v1',
-    kind: 'Event',
-    metadata: { name: `${name}.${id}`, namespace },
-    involvedObject: { apiVersion: 'v1', kind: 'Pod', namespace, name, uid },
-    type: 'Warning',
-    reason: severity === 'error' ? 'CiliumConfigError' : 'CiliumConfigWarning',
-    message: `${CILIUM_CONFIG} ${message}`,
-    source: { component: from.component },
-    reportingComponent: from.component,
-    reportingInstance: from.instance,
-    firstTimestamp: time,
-    lastTimestamp: time,
-    count: 1,
-  };
-}
+/** The same finding with another value is another notice. */
+export const noticeOf = ({ rule, severity, message }: Finding): Notice => ({
+  id: `${rule} ${message}`,
+  reason: severity === 'error' ? 'CiliumConfigError' : 'CiliumConfigWarning',
+  message: `${CILIUM_CONFIG} ${message}`,
+});

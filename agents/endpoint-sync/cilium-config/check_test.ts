@@ -3,7 +3,7 @@ import { CILIUM_RULES } from '../../../functions/model/cilium-rules.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import { ciliumConfig, configOf, goodSpec, type Loose } from '../../../test/functions/items.ts';
 import type { ConfigMap } from '../../lib/kube/objects.ts';
-import { checkCilium, eventOf, type Finding } from './check.ts';
+import { checkCilium, noticeOf, type Finding } from './check.ts';
 
 const VPN = configOf(goodSpec()).vpn;
 const DUAL = configOf(goodSpec({ peerCIDRs: ['192.168.100.0/24', 'fd12::/48'] })).vpn;
@@ -103,52 +103,30 @@ test('several at once, each on its own', (tt) => {
   );
 });
 
-const POD = { metadata: { name: 'vpn-frontend-0', namespace: 'vpn', uid: 'uid-of-the-pod', resourceVersion: '5' } };
 const FINDING: Finding = {
   rule: 'kvstore',
   ok: false,
   severity: 'error',
   message: 'kvstore ("etcd"): with a key-value store …',
 };
-const FROM = { component: 'constellation-vpn-endpoint-sync', instance: 'vpn-endpoint-sync-7d4b9-x2x8k' };
-const NOW = new Date('2026-01-31T12:00:00.789Z');
-const nameOf = (pod = POD, finding = FINDING, from = FROM, now = NOW): string =>
-  eventOf(pod, finding, from, now).metadata.name;
 
-test('an Event of the frontend’s pod', (tt) => {
-  const { metadata, ...event } = eventOf(POD, FINDING, FROM, NOW);
-  tt.is(metadata.namespace, 'vpn');
-  tt.regex(metadata.name, /^vpn-frontend-0\.[0-9a-f]{16}$/);
-  tt.deepEqual(event, {
-    apiVersion: 'v1',
-    kind: 'Event',
-    involvedObject: { apiVersion: 'v1', kind: 'Pod', namespace: 'vpn', name: 'vpn-frontend-0', uid: 'uid-of-the-pod' },
-    type: 'Warning',
+test('a notice of a finding', (tt) => {
+  tt.deepEqual(noticeOf(FINDING), {
+    id: 'kvstore kvstore ("etcd"): with a key-value store …',
     reason: 'CiliumConfigError',
     message: 'cilium-config kvstore ("etcd"): with a key-value store …',
-    source: { component: FROM.component },
-    reportingComponent: FROM.component,
-    reportingInstance: FROM.instance,
-    firstTimestamp: '2026-01-31T12:00:00Z',
-    lastTimestamp: '2026-01-31T12:00:00Z',
-    count: 1,
   });
 });
 
-test('an Event of a warning', (tt) => {
-  tt.is(eventOf(POD, { ...FINDING, severity: 'warning' }, FROM, NOW).reason, 'CiliumConfigWarning');
+test('a notice of a warning', (tt) => {
+  tt.is(noticeOf({ ...FINDING, severity: 'warning' }).reason, 'CiliumConfigWarning');
 });
 
-test('the same finding has the same name, whoever reports it and whenever', (tt) => {
-  tt.is(nameOf(POD, FINDING, { ...FROM, instance: 'another' }, new Date(0)), nameOf());
-});
-
-test('another pod, finding or value has another name', (tt) => {
-  const names = [
-    nameOf(),
-    nameOf({ metadata: { ...POD.metadata, uid: 'made again' } }),
-    nameOf(POD, { ...FINDING, message: 'kvstore ("consul"): with a key-value store …' }),
-    nameOf(POD, { ...FINDING, rule: 'other' }),
-  ];
-  tt.is(new Set(names).size, names.length);
+test('another finding or value is another notice', (tt) => {
+  const ids = [
+    FINDING,
+    { ...FINDING, message: 'kvstore ("consul"): with a key-value store …' },
+    { ...FINDING, rule: 'other' },
+  ].map((finding) => noticeOf(finding).id);
+  tt.is(new Set(ids).size, ids.length);
 });

@@ -1,15 +1,13 @@
 /** Reports what is wrong with the cluster's cilium-config: log, metric, Events of the frontends' pods. */
-import { KubeError } from '../../lib/kube/errors.ts';
+import { eventOf, Events } from '../../lib/kube/events.ts';
 import type { Reflector } from '../../lib/kube/reflector.ts';
 import type { CommonDeps } from '../deps.ts';
 import type { ConfigMap } from '../../lib/kube/objects.ts';
-import { checkCilium, eventOf, type Finding } from './check.ts';
-import { CILIUM_CONFIG, eventsPath } from '../../lib/kube/paths.ts';
+import { checkCilium, noticeOf, type Finding } from './check.ts';
+import { CILIUM_CONFIG } from '../../lib/kube/paths.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
 
 const OBJECT = { object: CILIUM_CONFIG };
-/** Kubernetes keeps Events for an hour: what is still wrong is said again before that, in milliseconds. */
-const REPEAT_MS = 50 * 60_000;
 
 interface Deps extends CommonDeps {
   /** Our own pod's name. */
@@ -22,11 +20,11 @@ export class CiliumCheck {
   readonly #deps: Deps;
   /** Messages of broken rules that are in the log. */
   #logged: ReadonlySet<string> = new Set();
-  /** When an Event was last written, by its name. */
-  readonly #sent = new Map<string, number>();
+  readonly #events: Events;
 
   constructor(deps: Deps) {
     this.#deps = deps;
+    this.#events = new Events(deps.kube, deps.namespace);
   }
 
   async reconcile(): Promise<void> {
@@ -58,25 +56,8 @@ export class CiliumCheck {
   async #sendEvents(broken: readonly Finding[]): Promise<void> {
     const { pods, instance } = this.#deps;
     const reporter = { component: 'constellation-vpn-endpoint-sync', instance };
-    const events = pods.all().flatMap((pod) => broken.map((finding) => eventOf(pod, finding, reporter, new Date())));
-    const names = new Set(events.map(({ metadata }) => metadata.name));
-    for (const name of this.#sent.keys()) if (!names.has(name)) this.#sent.delete(name);
-    for (const event of events) {
-      const sent = this.#sent.get(event.metadata.name);
-      if (sent !== undefined && performance.now() - sent < REPEAT_MS) continue;
-      await this.#send(event);
-      this.#sent.set(event.metadata.name, performance.now());
-    }
-  }
-
-  async #send(event: ReturnType<typeof eventOf>): Promise<void> {
-    const { kube, namespace } = this.#deps;
-    try {
-      await kube.create(eventsPath(namespace), event);
-    } catch (error) {
-      if (!(error instanceof KubeError) || error.kind !== 'alreadyExists') throw error;
-      const { lastTimestamp, reportingInstance } = event;
-      await kube.merge(`${eventsPath(namespace)}/${event.metadata.name}`, { lastTimestamp, reportingInstance });
-    }
+    const notices = broken.map(noticeOf);
+    const events = pods.all().flatMap((pod) => notices.map((notice) => eventOf(pod, notice, reporter, new Date())));
+    await this.#events.keep(events);
   }
 }
