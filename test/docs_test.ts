@@ -118,6 +118,14 @@ test(`endpoint-sync.md ${SAID}`, agentPage, 'endpoint-sync', endpointSync(valid)
 test(`frontend.md ${SAID}`, agentPage, 'frontend', frontend(valid, async () => []).registry, { options: 5, lines: 8 });
 test(`routing.md ${SAID}`, agentPage, 'routing', routing(valid).registry, { options: 12, lines: 12 });
 
+test('routing.md: the way back from a change to Cilium is what the agent says', (t) => {
+  const text = pages.find(({ name }) => name === 'docs/routing.md')?.text ?? '';
+  const [, commands = ''] = /^\*\*The way back\*\*.*\n\n((?: {4}.*\n)+)/m.exec(text) ?? [];
+  const lines = commands.trimEnd().split('\n');
+  t.is(lines.length, 2);
+  t.true(sourcesOf(join(ROOT, 'agents/routing')).includes(lines.map((line) => line.trim()).join('; ')));
+});
+
 test("README.md: the sample of stderr is the functions' own", async (t) => {
   const sample = /stderr what the functions have to say:\n\n((?: {4}.*\n)+)/
     .exec(pages[0]?.text ?? '')?.[1]

@@ -11,6 +11,7 @@ import type { Log } from '../lib/log.ts';
 import { LOST_RANGES_PATH } from '../lib/lost-ranges.ts';
 import { wait } from '../lib/wait.ts';
 import { CiliumApi } from './cilium/api.ts';
+import { CiliumHealth } from './cilium/health.ts';
 import { LostRangesCheck } from './cilium/lost-ranges.ts';
 import { SourceCheck } from './cilium/source-check.ts';
 import { watchCilium } from './cilium/watch.ts';
@@ -100,6 +101,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     frontend: (name) => frontends().find(({ pod }) => pod === name),
   });
   const lostRanges = new LostRangesCheck({ kube, log, metrics, namespace, node, cilium, vpn });
+  const health = new CiliumHealth({ kube, log, metrics, namespace, node, cilium });
 
   const tasks = new Tasks(log, metrics);
   const routesQueue = tasks.queue('routes', { backoff: BACKOFF, concurrency: 1, run: () => routes.reconcile() });
@@ -112,6 +114,11 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     backoff: BACKOFF,
     concurrency: 1,
     run: () => lostRanges.reconcile(),
+  });
+  const healthQueue = tasks.queue('cilium-health', {
+    backoff: BACKOFF,
+    concurrency: 1,
+    run: () => health.reconcile(),
   });
 
   const recheckRoutes = (): void => {
@@ -139,6 +146,8 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
   const ciliumRestarted = (there: boolean): void => {
     sourceCheck.restarted();
     if (there) addSourceChecks();
+    health.restarted();
+    healthQueue.add('');
   };
   const backstop = async (signal: AbortSignal): Promise<void> => {
     for (;;) {
@@ -182,6 +191,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     /** Until `signal` is aborted and what was under way has ended. Routes stay. */
     run: async (signal: AbortSignal): Promise<void> => {
       await config.read();
+      healthQueue.add('');
       await Promise.all([
         config.follow(signal),
         ...reflectors.map((reflector) => reflector.run(signal)),
@@ -189,7 +199,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
         watchCilium(ciliumFolder, ciliumRestarted, signal),
         backstop(signal),
       ]);
-      await Promise.all([routesQueue, sourceQueue, lostQueue].map((queue) => queue.stop()));
+      await Promise.all([routesQueue, sourceQueue, lostQueue, healthQueue].map((queue) => queue.stop()));
     },
   };
 }

@@ -55,6 +55,16 @@ export function createMetrics(configValid: () => boolean) {
       help: "On-prem ranges that Cilium's agent on this node does not know, or has given to a policy.",
       registers,
     }),
+    ciliumEndpointsFailing: new Gauge({
+      name: `${PREFIX}_cilium_endpoints_failing`,
+      help: "Endpoints of this node that Cilium's agent fails to regenerate: new pods get no network, others may lose it.",
+      registers,
+    }),
+    ciliumAgentAway: new Gauge({
+      name: `${PREFIX}_cilium_agent_away`,
+      help: "1: Cilium's agent on this node has not answered for two minutes.",
+      registers,
+    }),
     errors: new Counter({
       name: `${PREFIX}_errors_total`,
       help: 'Failed attempts, by what was attempted.',

@@ -7,7 +7,7 @@ import { CiliumError } from './cilium/api.ts';
 import type { Metrics } from './metrics.ts';
 
 /** Label values of a metric. */
-export type Task = 'routes' | 'source-check' | 'lost-ranges';
+export type Task = 'routes' | 'source-check' | 'lost-ranges' | 'cilium-health';
 
 /** This long Cilium's agent may be away without a word in the log, in milliseconds: it restarts now and then. */
 const AWAY_MS = 10_000;

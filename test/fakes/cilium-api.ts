@@ -15,6 +15,10 @@ export interface Endpoint {
   readonly ipv6?: string;
   /** What the agent has realized; a test may change it. */
   options: { SourceIPVerification: Setting; [name: string]: Setting };
+  /** Why its programs can't be loaded, in the agent's words: each try to regenerate it fails. Undefined: they can. */
+  failure?: string | undefined;
+  /** It is being regenerated after a start of the agent, and nothing has failed yet. */
+  regenerating?: boolean;
 }
 
 /** What the agent knows about a prefix; fields as in its answer. */
@@ -125,7 +129,7 @@ export class CiliumAPI {
   }
 
   /** A new endpoint with Cilium's default options. */
-  add(endpoint: Omit<Endpoint, 'options'>): Endpoint {
+  add(endpoint: Omit<Endpoint, 'options' | 'failure' | 'regenerating'>): Endpoint {
     const added = { ...endpoint, options: { ...OPTIONS } };
     this.endpoints.set(endpoint.id, added);
     return added;
@@ -233,12 +237,14 @@ export class CiliumAPI {
 
   #answer({ method, path, body }: LoggedRequest): Answer {
     const routes: [RegExp, Record<string, Handler>][] = [
+      [/^\/v1\/healthz$/, { GET: () => this.#getHealthz() }],
       [/^\/v1\/endpoint\/([^/]+)$/, { GET: (id) => this.#getEndpoint(id) }],
       [
         /^\/v1\/endpoint\/([^/]+)\/config$/,
         { GET: (id) => this.#getConfig(id), PATCH: (id, spec) => this.#patchConfig(id, spec) },
       ],
       [/^\/v1\/endpoint\/([^/]+)\/log$/, { GET: (id) => this.#getLog(id) }],
+      [/^\/v1\/endpoint\/([^/]+)\/healthz$/, { GET: (id) => this.#getEndpointHealth(id) }],
       [/^\/v1\/ip(?:\?cidr=(.*))?$/, { GET: (cidr) => this.#getIP(cidr) }],
     ];
     for (const [pattern, methods] of routes) {
@@ -272,7 +278,7 @@ export class CiliumAPI {
     if ('status' in found) return found;
     const { id, interfaceName, ipv4, ipv6, options } = found;
     const networking = { addressing: [{ ipv4, ipv6 }], 'interface-name': interfaceName, 'interface-index': id };
-    const status = { state: 'ready', networking, realized: { 'label-configuration': {}, options } };
+    const status = { state: stateOf(found), networking, realized: { 'label-configuration': {}, options } };
     return { status: 200, body: { id, spec: { 'label-configuration': {}, options }, status } };
   }
 
@@ -285,14 +291,35 @@ export class CiliumAPI {
   #getLog(key: string): Answer {
     const found = this.#lookUp(key);
     if ('status' in found) return found;
-    const messages = this.#logs.get(found.id) ?? [];
-    const entries = messages.map((message) => ({
-      timestamp: '2026-01-01T00:00:00Z',
-      code: 'ok',
-      message,
-      state: 'ready',
-    }));
-    return { status: 200, body: entries };
+    const failed = failureEntries(found);
+    const entries = [...failed, ...(this.#logs.get(found.id) ?? []).map((message) => ({ code: 'OK', message }))];
+    const timestamp = '2026-01-01T00:00:00Z';
+    return { status: 200, body: entries.map((entry) => ({ timestamp, ...entry, state: 'ready' })) };
+  }
+
+  /** As pkg/endpoint/api.go, getHealthModel. */
+  #getEndpointHealth(key: string): Answer {
+    const found = this.#lookUp(key);
+    if ('status' in found) return found;
+    const health = { ready: 'OK', regenerating: 'Pending', 'not-ready': 'Warning' }[stateOf(found)];
+    return { status: 200, body: { overallHealth: health, bpf: health, policy: health, connected: true } };
+  }
+
+  /** Of the status the part that has the controllers: of the agent and of each endpoint that it knows. */
+  #getHealthz(): Answer {
+    const endpoints = this.#restoring === undefined ? [...this.endpoints.values()] : [];
+    const controllers = endpoints.flatMap((endpoint) => [
+      controller(`sync-policymap-${endpoint.id}`, undefined),
+      controller(
+        `endpoint-${endpoint.id}-regeneration-recovery`,
+        stateOf(endpoint) === 'not-ready' ? 'regeneration recovery failed' : undefined,
+      ),
+    ]);
+    const cilium = { state: 'Ok', msg: '1.20.2 (v1.20.2-0123456789)' };
+    return {
+      status: 200,
+      body: { cilium, controllers: [controller('neighbor-table-refresh', undefined), ...controllers] },
+    };
   }
 
   /** As pkg/endpoint/policy.go says it. */
@@ -344,6 +371,38 @@ export class CiliumAPI {
     if (entries.length === 0) return { status: 404 };
     return { status: 200, body: entries.map(([prefix, entry]) => ({ cidr: prefix, ...entry })) };
   }
+}
+
+/** pkg/endpoint/api.go, getModelCurrentStateRLocked. */
+function stateOf({ regenerating = false, failure }: Endpoint): 'regenerating' | 'not-ready' | 'ready' {
+  if (regenerating) return 'regenerating';
+  return failure === undefined ? 'ready' : 'not-ready';
+}
+
+/** What a failed try leaves in the endpoint's log, the newest first (pkg/endpoint/policy.go, updateRegenerationStatistics). */
+function failureEntries({ failure }: Endpoint): { code: string; message: string }[] {
+  if (failure === undefined) return [];
+  return [
+    { code: 'Failure', message: `Error regenerating endpoint: ${failure}` },
+    { code: 'Warning', message: `Endpoint regeneration failed: ${failure}` },
+    { code: 'OK', message: 'Completed endpoint regeneration with no pending regeneration requests' },
+  ];
+}
+
+/** pkg/controller: counts that are 0 are left out. */
+function controller(name: string, failure: string | undefined): object {
+  const never = '0001-01-01T00:00:00.000Z';
+  const status =
+    failure === undefined
+      ? { 'success-count': 3, 'last-failure-timestamp': never, 'last-success-timestamp': '2026-01-01T00:00:00.000Z' }
+      : {
+          'consecutive-failure-count': 2,
+          'failure-count': 2,
+          'last-failure-msg': failure,
+          'last-failure-timestamp': '2026-01-01T00:00:00.000Z',
+          'last-success-timestamp': never,
+        };
+  return { name, uuid: '00000000-0000-4000-8000-000000000000', configuration: { 'error-retry': true }, status };
 }
 
 /** What is wrong where a name or value is unknown. */

@@ -230,6 +230,7 @@ test('least privilege: nothing cluster-wide, patches by name only', async (t) =>
       'kube-system: get,list,watch configmaps cilium-config',
       'kube-system: get,list,watch,patch configmaps ip-masq-agent',
       'vpn-sites: create,patch events',
+      'vpn-sites: create,patch events',
       'vpn-sites: get,list,watch ciliumendpoints',
       'vpn-sites: get,list,watch pods',
       'vpn-sites: get,list,watch pods',

@@ -77,8 +77,8 @@ export class Events {
       await this.#kube.create(path, event);
     } catch (error) {
       if (!(error instanceof KubeError) || error.kind !== 'alreadyExists') throw error;
-      const { lastTimestamp, reportingInstance } = event;
-      await this.#kube.merge(`${path}/${event.metadata.name}`, { lastTimestamp, reportingInstance });
+      const { message, lastTimestamp, reportingInstance } = event;
+      await this.#kube.merge(`${path}/${event.metadata.name}`, { message, lastTimestamp, reportingInstance });
     }
   }
 }

@@ -60,7 +60,7 @@ test.after.always(() => rm(folder, { recursive: true, force: true }));
 
 interface Bench {
   readonly events: Events;
-  /** `method message: status` of each request, the message that of the Event when it was made. */
+  /** `method message: status` of each request; the message is the Event's after it. */
   readonly asked: string[];
   /** Status of all answers; undefined: as an API server answers. */
   refusal: number | undefined;
@@ -73,7 +73,7 @@ async function start(tt: ExecutionContext): Promise<Bench> {
     const path = url.replace(/\?.*$/, '');
     const name = method === 'POST' ? `${path}/${sent.metadata.name}` : path;
     const status = bench.refusal ?? (method === 'POST' && there.has(name) ? 409 : 200);
-    if (method === 'POST' && status === 200) there.set(name, sent.message);
+    if (status === 200) there.set(name, sent.message);
     bench.asked.push(`${method} ${there.get(name)}: ${status}`);
     return status;
   };
@@ -92,7 +92,7 @@ async function start(tt: ExecutionContext): Promise<Bench> {
   });
   return Object.assign(bench, { events: new Events(kube, 'vpn') });
 }
-const event = (id: string): Event => eventOf(POD, { id, reason: 'R', message: id }, FROM, NOW);
+const event = (id: string, message = id): Event => eventOf(POD, { id, reason: 'R', message }, FROM, NOW);
 
 test.serial('written once, and again before Kubernetes forgets it', async (tt) => {
   const { events, asked } = await start(tt);
@@ -106,12 +106,12 @@ test.serial('written once, and again before Kubernetes forgets it', async (tt) =
   tt.deepEqual(asked, ['POST b: 409', 'PATCH b: 200']);
 });
 
-test.serial('over and there again: written again', async (tt) => {
+test.serial('over and there again: written again, with its words of then', async (tt) => {
   const { events, asked } = await start(tt);
   await events.keep([event('a')]);
   await events.keep([]);
-  await events.keep([event('a')]);
-  tt.deepEqual(asked, ['POST a: 200', 'POST a: 409', 'PATCH a: 200']);
+  await events.keep([event('a', 'three of them')]);
+  tt.deepEqual(asked, ['POST a: 200', 'POST a: 409', 'PATCH three of them: 200']);
 });
 
 test.serial('refused: thrown, and tried again the next time', async (tt) => {

@@ -26,6 +26,18 @@ export interface IpEntry {
   readonly metadata?: { readonly source?: string };
 }
 
+/** One of the agent's loops. The numbers that are 0 are left out. */
+export interface Controller {
+  readonly name?: string;
+  readonly status?: { readonly 'consecutive-failure-count'?: number };
+}
+
+/** `code`: OK, Warning or Failure. */
+export interface LogEntry {
+  readonly code?: string;
+  readonly message?: string;
+}
+
 const BUSY: readonly number[] = [429, 503];
 
 export class CiliumApi {
@@ -69,6 +81,28 @@ export class CiliumApi {
       range === undefined ? '/v1/ip' : `/v1/ip?cidr=${encodeURIComponent(range)}`,
     );
     return status === 404 ? [] : (parse(text) as IpEntry[]);
+  }
+
+  /**
+   * All the agent's controllers, those of the endpoints among them, as they were up to 5 s ago. The agent has this list at
+   * hand, and no limit on how often it is asked for. For an endpoint it is some 2 KB, whatever policies and identities
+   * there are, unlike GET /v1/endpoint.
+   */
+  async controllers(): Promise<Controller[]> {
+    const { text } = await this.#send('GET', '/v1/healthz');
+    return (parse(text) as { controllers?: Controller[] }).controllers ?? [];
+  }
+
+  /** `OK`, `Warning`, `Pending` … (EndpointHealthStatus); undefined where the agent knows no such endpoint. */
+  async endpointHealth(id: number): Promise<string | undefined> {
+    const { status, text } = await this.#send('GET', `/v1/endpoint/${id}/healthz`);
+    return status === 404 ? undefined : (parse(text) as { overallHealth?: string }).overallHealth;
+  }
+
+  /** The newest entry first; none where the agent knows no such endpoint. */
+  async endpointLog(id: number): Promise<LogEntry[]> {
+    const { status, text } = await this.#send('GET', `/v1/endpoint/${id}/log`);
+    return status === 404 ? [] : (parse(text) as LogEntry[]);
   }
 
   /** Answers with status 2xx or 404; throws CiliumError otherwise. */

@@ -126,16 +126,50 @@ test('entries of a range and of what is inside', async (tt) => {
   ]);
 });
 
+const FAILURE = 'program tail_ipv4_to_endpoint: load program: operation not supported';
+test('controllers, health and log of endpoints', async (tt) => {
+  const { agent, api, requests } = await bench(tt);
+  agent.add({ id: 4, interfaceName: 'lxc2', ipv4: '10.10.0.6' }).failure = FAILURE;
+  const found = await api.controllers();
+  const failures = new Map(found.map(({ name, status }) => [name, status?.['consecutive-failure-count'] ?? 0]));
+  tt.is(failures.get('endpoint-17-regeneration-recovery'), 0);
+  tt.true((failures.get('endpoint-4-regeneration-recovery') ?? 0) > 0);
+  tt.is(await api.endpointHealth(17), 'OK');
+  tt.is(await api.endpointHealth(4), 'Warning');
+  tt.deepEqual(await api.endpointLog(17), []);
+  const [newest] = await api.endpointLog(4);
+  tt.like(newest, { code: 'Failure', message: `Error regenerating endpoint: ${FAILURE}` });
+  tt.is(await api.endpointHealth(5), undefined);
+  tt.deepEqual(await api.endpointLog(5), []);
+  tt.deepEqual(requests(), [
+    'GET /v1/healthz undefined: 200',
+    'GET /v1/endpoint/17/healthz undefined: 200',
+    'GET /v1/endpoint/4/healthz undefined: 200',
+    'GET /v1/endpoint/17/log undefined: 200',
+    'GET /v1/endpoint/4/log undefined: 200',
+    'GET /v1/endpoint/5/healthz undefined: 404',
+    'GET /v1/endpoint/5/log undefined: 404',
+  ]);
+});
+
+test('an agent that has no list of its controllers yet', async (tt) => {
+  const api = await answering(tt, (_, response) => response.end('{"cilium":{"state":"Warning"}}'));
+  tt.deepEqual(await api.controllers(), []);
+});
+
 type Kind = CiliumError['kind'];
 const fails = test.macro(async (tt, status: number, kind: Kind) => {
   const { agent, api, folder } = await bench(tt);
-  agent.fail(status, { times: 5 });
+  agent.fail(status, { times: 8 });
   const path = '/v1/endpoint/ipv4:10.10.0.5';
   const said = `at ${folder}/cilium.sock: status ${status} "failed with ${status} as the test wants it"`;
   const asked: [string, () => Promise<unknown>][] = [
     [`GET ${path}/config`, () => api.sourceCheck(V4)],
     [`PATCH ${path}/config`, () => api.turnSourceCheckOff(V4)],
     [`GET ${path}/log`, () => api.setByAnnotation(V4)],
+    ['GET /v1/healthz', () => api.controllers()],
+    ['GET /v1/endpoint/17/healthz', () => api.endpointHealth(17)],
+    ['GET /v1/endpoint/17/log', () => api.endpointLog(17)],
     ['GET /v1/ip', () => api.entries()],
     ['GET /v1/ip?cidr=fd12%3A%3A%2F48', () => api.entries('fd12::/48' as Cidr)],
   ];
@@ -159,7 +193,7 @@ test('a long error is cut', async (tt) => {
 
 test('no JSON', async (tt) => {
   const api = await answering(tt, (_, response) => response.end('<html>'));
-  for (const ask of [api.sourceCheck(V4), api.entries()]) {
+  for (const ask of [api.sourceCheck(V4), api.controllers(), api.entries()]) {
     const error = await tt.throwsAsync(ask, { instanceOf: CiliumError });
     tt.is(error.message, "the answer of Cilium's agent is not JSON");
     tt.is(error.kind, 'refused');
