@@ -8,6 +8,8 @@ const FROM_ENDPOINT = 'custom-resource';
 export type Loss =
   /** The agent has no entry for the range, or a policy took it. Taking it out and putting it in again helps. */
   | { readonly cidr: Cidr; readonly kind: 'missing' | 'policy' }
+  /** The agent knows neither the range nor the frontend's own address: what lists both has not reached this node. */
+  | { readonly cidr: Cidr; readonly kind: 'behind' }
   /** The range is there, but a part of it is a policy's. Only the policy's change helps. */
   | { readonly cidr: Cidr; readonly kind: 'inside'; readonly part: string };
 

@@ -2,7 +2,7 @@
  * Looks whether Cilium's agent on this node still knows the on-prem ranges, and tells endpoint-sync of those that it lost:
  * agents/lib/lost-ranges.ts has the protocol. Endpoint-sync judges whether the CiliumEndpoint lists them.
  */
-import type { Cidr } from '../../../functions/model/cidr.ts';
+import { type Cidr, hostCidr } from '../../../functions/model/cidr.ts';
 import type { Vpn } from '../../../functions/model/vpn.ts';
 import { postJson, urlOf } from '../../lib/http-client.ts';
 import type { KubeClient } from '../../lib/kube/client.ts';
@@ -12,7 +12,7 @@ import type { Log } from '../../lib/log.ts';
 import { ENDPOINT_SYNC_PORT, LOST_RANGES_PATH, type LostRange } from '../../lib/lost-ranges.ts';
 import type { Again } from '../../lib/queue.ts';
 import { SayOnce } from '../../lib/say-once.ts';
-import { frontendsOf } from '../frontends.ts';
+import { type Frontend, frontendsOf } from '../frontends.ts';
 import type { Metrics } from '../metrics.ts';
 import { RangeIndex } from '../range-index.ts';
 import { CiliumError, type CiliumApi, type IpEntry } from './api.ts';
@@ -67,7 +67,7 @@ export class LostRangesCheck {
     const confirmed = losses.filter((loss) => now - (suspects.get(keyOf(loss)) ?? now) >= CONFIRM_MS);
     metrics.lostRanges.set(confirmed.length);
     this.#say(confirmed);
-    this.#lost = confirmed.flatMap(({ kind, pod, cidr }) => (kind === 'inside' ? [] : [{ pod, cidr }]));
+    this.#lost = confirmed.flatMap(({ kind, pod, cidr }) => (BROUGHT_BACK.has(kind) ? [{ pod, cidr }] : []));
     await this.#tell();
     metrics.lastSuccess.setToCurrentTime({ task: 'lost-ranges' });
     if (confirmed.length < losses.length) return { afterMs: CONFIRM_MS };
@@ -85,11 +85,22 @@ export class LostRangesCheck {
     if (found === undefined || found.length === 0) return found === undefined ? undefined : [];
     const { kube, namespace } = this.#deps;
     const { items } = await kube.list<Pod>(podsPath(namespace), { ...ofComponent('frontend'), resourceVersion: '0' });
-    const pods = new Map(frontendsOf(items, config).frontends.map(({ site, pod }) => [site, pod]));
-    return found.flatMap((loss) => {
-      const pod = pods.get(index.get(loss.cidr)?.site ?? '');
-      return pod === undefined ? [] : [{ ...loss, pod }];
-    });
+    const frontends = new Map(frontendsOf(items, config).frontends.map((frontend) => [frontend.site, frontend]));
+    const losses: (Loss & { readonly pod: string })[] = [];
+    for (const loss of found) {
+      const frontend = frontends.get(index.get(loss.cidr)?.site ?? '');
+      if (frontend === undefined) continue;
+      const behind = loss.kind === 'missing' && !(await this.#knows(frontend));
+      losses.push({ ...(behind ? { cidr: loss.cidr, kind: 'behind' } : loss), pod: frontend.pod });
+    }
+    return losses;
+  }
+
+  /** Whether the agent has an entry for the frontend's own address, from the same CiliumEndpoint as its ranges. */
+  async #knows({ addresses }: Frontend): Promise<boolean> {
+    for (const cidr of Object.values(addresses).map(hostCidr))
+      if ((await this.#deps.cilium.entries(cidr)).length > 0) return true;
+    return false;
   }
 
   async #findLosses(index: RangeIndex<{ cidr: Cidr }>): Promise<Loss[]> {
@@ -110,7 +121,10 @@ export class LostRangesCheck {
     const { log } = this.#deps;
     for (const loss of losses)
       this.#said.say(keyOf(loss), loss.kind, () =>
-        log.error({ ...loss, problem: PROBLEMS[loss.kind] }, 'Cilium has lost this range here'),
+        log.error(
+          { ...loss, problem: PROBLEMS[loss.kind] },
+          loss.kind === 'behind' ? 'Cilium does not have this range here yet' : 'Cilium has lost this range here',
+        ),
       );
     const keys = new Set(losses.map(keyOf));
     for (const key of this.#saidKeys) if (!keys.has(key)) this.#said.over(key);
@@ -141,9 +155,14 @@ export class LostRangesCheck {
   }
 }
 
+/** By taking a range out of the CiliumEndpoint and putting it in again. */
+const BROUGHT_BACK: ReadonlySet<Loss['kind']> = new Set(['missing', 'policy']);
+
 const PROBLEMS: Record<Loss['kind'], string> = {
   missing: "Cilium's agent on this node has no entry for the range although a frontend runs: see endpoint-sync",
   policy: 'a network policy has this CIDR and took the range: select the frontends by their labels instead',
+  behind:
+    "Cilium's agent on this node does not know the frontend's pod yet. With CiliumEndpointSlices cilium-operator tells the nodes: see whether it runs (kubectl -n kube-system get deployment cilium-operator)",
   inside:
     'a network policy has a CIDR inside the range (part), which is lost to the VPN: select the frontends by their labels instead',
 };

@@ -80,6 +80,7 @@ async function start(tt: ExecutionContext, vpn: Vpn | undefined): Promise<Bench>
   await mkdir(own);
   const agent = await CiliumAPI.start(own);
   for (const { peerCIDRs } of vpn?.sites ?? []) for (const cidr of peerCIDRs) agent.ipcache.set(cidr, STEERED);
+  agent.ipcache.set('10.10.0.5/32', STEERED);
 
   const pods: Bench['pods'] = { frontend: [pod('f-0', '10.10.0.5')], 'endpoint-sync': [] };
   const lists: string[] = [];
@@ -185,6 +186,13 @@ test.serial('all is well: one question a range, and nobody else is asked', async
   tt.is(await counted(bench), 0);
 });
 
+/** All ranges, but not the frontends' own addresses. */
+const loseAll = ({ agent, pods }: Bench): void => {
+  agent.ipcache.clear();
+  for (const { status } of pods.frontend)
+    for (const { ip } of status?.podIPs ?? []) agent.ipcache.set(ip.includes(':') ? `${ip}/128` : `${ip}/32`, STEERED);
+};
+
 test.serial('missing for ten seconds: lost, said once and told; then there again, and told that once', async (tt) => {
   const bench = await start(tt, DUAL);
   const address = await bench.endpointSync();
@@ -213,6 +221,21 @@ test.serial('missing for ten seconds: lost, said once and told; then there again
   tt.is(bench.hints.length, 3);
   tt.is(await counted(bench), 0);
 });
+
+test.serial(
+  'not even the frontend is known here: what lists both is late, and endpoint-sync can’t help',
+  async (tt) => {
+    const bench = await start(tt, configOf(goodSpec({ peerCIDRs: ['10.8.0.0/16'] })).vpn);
+    bench.agent.ipcache.clear();
+    await bench.look();
+    pass(10_000);
+    await bench.look();
+    tt.deepEqual(
+      [bench.lost(), bench.hints, bench.said],
+      [[], [], ['error Cilium does not have this range here yet 10.8.0.0/16 behind']],
+    );
+  },
+);
 
 test.serial('missing now and then, never for long: not lost', async (tt) => {
   const bench = await start(tt, DUAL);
@@ -264,7 +287,7 @@ test.serial('each range with its site’s pod, and none where no frontend runs',
     pod('r-0', '10.10.0.7', { site: 'rome', phase: 'Failed' }),
   ];
   bench.pods['endpoint-sync'] = [pod('s-0', await bench.endpointSync())];
-  bench.agent.ipcache.clear();
+  loseAll(bench);
   await lookTwice(bench);
   tt.deepEqual(bench.lost(), ['b-0 10.8.0.0/16', 'p-0 10.9.0.0/16']);
   tt.is(await counted(bench), 2);
@@ -283,7 +306,7 @@ test.serial('every endpoint-sync that runs is told', async (tt) => {
     pod('s-2', c, { phase: 'Pending' }),
     pod('s-3', undefined),
   ];
-  bench.agent.ipcache.clear();
+  loseAll(bench);
   await lookTwice(bench);
   tt.deepEqual(
     bench.hints.map((hint) => hint.split(' ')[0]),
@@ -400,7 +423,7 @@ test.serial('33 ranges are asked for at once, and judged alike', async (tt) => {
 test.serial('one of several is back: nothing is said, the others stay', async (tt) => {
   const bench = await start(tt, DUAL);
   bench.pods['endpoint-sync'] = [pod('s-0', await bench.endpointSync())];
-  bench.agent.ipcache.clear();
+  loseAll(bench);
   await lookTwice(bench);
   bench.agent.ipcache.set('10.8.0.0/16', STEERED);
   await bench.look();
