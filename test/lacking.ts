@@ -24,6 +24,14 @@ const TOOLS: Partial<Record<Who, readonly ToolName[]>> = {
     'kpt',
     'kubectl',
     'kustomize',
+    'helm',
+    'cilium-agent-1.18',
+    'cilium-cni-1.18',
+    'cilium-dbg-1.18',
+    'cilium-operator-1.18',
+    'cilium-agent-1.20',
+    'cilium-cni-1.20',
+    'cilium-dbg-1.20',
   ],
 };
 

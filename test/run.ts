@@ -4,6 +4,8 @@
  * (CI=true) that is a failure.
  */
 import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { execa } from 'execa';
@@ -30,7 +32,6 @@ const TIERS: Record<string, Tier> = {
       'scripts/**/*_test.ts',
       'cli/values_test.ts',
       'test/functions/**/*_test.ts',
-      'test/cluster/cilium/*_test.ts',
       'test/fakes/**/*_test.ts',
       'test/arch_test.ts',
     ],
@@ -69,7 +70,9 @@ const TIERS: Record<string, Tier> = {
     // A cluster each: two at a time take turns on a small machine, and what is measured is worse for it.
     command: [...AVA, '--concurrency=1'],
     missing: async () =>
-      (await unableNetwork()) ?? lacking(process.env.KUBECONFIG === undefined ? 'cluster' : 'existing'),
+      (await unableNetwork()) ??
+      (process.env.KUBECONFIG === undefined ? await unableCilium() : undefined) ??
+      lacking(process.env.KUBECONFIG === undefined ? 'cluster' : 'existing'),
   },
 };
 
@@ -98,6 +101,16 @@ async function isClosedToOthers(): Promise<boolean> {
   if (process.getuid?.() !== 0) return false;
   const { exitCode } = await execa('test', ['-r', import.meta.filename], { uid: 65532, gid: 65532, reject: false });
   return exitCode !== 0;
+}
+
+/** What a node of Cilium wants of this machine's kernel. */
+async function unableCilium(): Promise<string | undefined> {
+  const mounts = await readFile('/proc/self/mounts', 'utf8');
+  if (!/ cgroup2 /.test(mounts)) return 'no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified';
+  if (!/\tbpf$/m.test(await readFile('/proc/filesystems', 'utf8')))
+    return 'this kernel has no file system `bpf` (CONFIG_BPF_SYSCALL)';
+  const [major = 0, minor = 0] = release().split('.').map(Number.parseFloat);
+  return major * 100 + minor < 510 ? `this kernel is ${release()}, and Cilium's programs take 5.10` : undefined;
 }
 
 interface Counts {

@@ -4,7 +4,7 @@
  * kube-proxy, BPF masquerade, ip-masq-agent, CiliumEndpointSlices), less WireGuard, which few kernels of test machines have.
  */
 import { createHash } from 'node:crypto';
-import { link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { glob, link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -146,6 +146,18 @@ export function ciliumValues(cilium: Cilium, { host, port, podCIDRs, dualStack }
     healthChecking: false,
     endpointHealthChecking: { enabled: false },
   };
+}
+
+/** The CustomResourceDefinitions, where no operator makes them: YAML documents, or nothing. */
+export async function ciliumKinds(cilium: Cilium | undefined, log: (line: string) => void): Promise<string> {
+  if (cilium === undefined || cilium.operator) return '';
+  const folder = join(
+    await findSource(`cilium-agent-${cilium.version}`, { log }),
+    'pkg/k8s/apis/cilium.io/client/crds',
+  );
+  const texts: string[] = [];
+  for await (const file of glob('*/*.yaml', { cwd: folder })) texts.push(await readFile(join(folder, file), 'utf8'));
+  return texts.join('\n---\n');
 }
 
 /** Resolves when the objects are there. Cilium's pods wait for nodes then. Without Cilium it does nothing. */

@@ -24,7 +24,7 @@ import { StartFailed } from '../control-plane/daemon.ts';
 import { createGroup, type Group, ip, type Netns } from '../dataplane/netns.ts';
 import { FORWARDING } from '../dataplane/world.ts';
 import { lacking } from '../lacking.ts';
-import { type Cilium, type CiliumOptions, ciliumRolledOut, completed, installCilium } from './cilium.ts';
+import { type Cilium, type CiliumOptions, ciliumKinds, ciliumRolledOut, completed, installCilium } from './cilium.ts';
 import { buildImages, type ClusterImages, type Images, keepNewest } from './images.ts';
 import { makeUser, writeKubeconfig } from './kubeconfig.ts';
 import { startLoadBalancer } from './load-balancer.ts';
@@ -138,6 +138,7 @@ export async function startCluster({
     undo.push(() => servers.stop());
     const { request } = servers.client;
     await applyAll(firstObjects(names, families), request);
+    await applyAll(await ciliumKinds(cilium, log), request);
 
     const kubeconfigOf = (user: Parameters<typeof writeKubeconfig>[3], server = `https://${addressOf(0)}:6443`) =>
       writeKubeconfig(group.folder, server, servers.caFile, user);

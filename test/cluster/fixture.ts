@@ -27,8 +27,8 @@ export const OWN = process.env.KUBECONFIG === undefined;
 /** The on-prem host, in the first range. */
 export const [HOST] = HOSTS;
 
-/** `installed` (default): the VPN runs and packets go through. */
-export function setUp(test: TestFn, { installed = true }: { installed?: boolean } = {}): Fixture {
+/** The VPN is not installed yet. */
+export function setUp(test: TestFn): Fixture {
   const fixture = {} as Fixture;
   test.before('a cluster', async (t) => {
     t.timeout(20 * 60_000, 'Kubernetes and the images may have to be built');
@@ -36,11 +36,6 @@ export function setUp(test: TestFn, { installed = true }: { installed?: boolean 
     fixture.checkout = await makeCheckout();
     fixture.pods = await createPods(fixture.cluster);
     await fixture.checkout.configure(fixture.cluster, { peerCIDRs: RANGES });
-    if (!installed) return;
-    fixture.psk = (await install(fixture.cluster, fixture.checkout)).psk;
-    await connectSite(fixture.cluster, fixture.psk);
-    await untilConnected(fixture, 120_000);
-    await rolledOut(fixture.cluster);
   });
   test.afterEach.always(async (t) => {
     if (!t.passed && OWN && fixture.own !== undefined) for (const line of await lastWords(fixture.own)) t.log(line);
@@ -62,8 +57,33 @@ async function startOwn(fixture: Fixture, t: ExecutionContext): Promise<Cluster>
   return fixture.own;
 }
 
-/** Resolves when kubelet says of all pods of the VPN that they are ready, which is later than the first packet. */
-export async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
+/** Installs the VPN by the README, connects the site, and waits until all is well. */
+export async function installed(fixture: Fixture, ranges: readonly string[] = RANGES): Promise<void> {
+  fixture.psk = (await install(fixture.cluster, fixture.checkout)).psk;
+  await connectSite(fixture.cluster, fixture.psk, ranges);
+  await settled(fixture);
+}
+
+/**
+ * Resolves when Cilium's agents have started again and all pods of the VPN are ready, which is later than the first packet, and
+ * packets go through.
+ */
+export async function settled(fixture: Fixture): Promise<void> {
+  const { kubectl } = fixture.cluster;
+  await kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/cilium', '--timeout=180s']);
+  await rolledOut(fixture.cluster);
+  await untilConnected(fixture, 120_000);
+  // An agent programs the interfaces of pods anew after it is ready.
+  const api = await kubectl(['get', 'service', 'kubernetes', '-o', 'jsonpath={.spec.clusterIP}']);
+  const { onprem } = fixture.cluster;
+  await until('the site reaches the API server’s Service', 60_000, async () => {
+    const asked = await onprem.start('curl', ['-skm', '2', `https://${api}/healthz`], {});
+    return asked.stdout === 'ok';
+  });
+}
+
+/** Resolves when kubelet says of all pods of the VPN that they are ready. */
+async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
   for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync', 'statefulset/vpn-frontend'])
     await kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=120s']);
 }
@@ -89,13 +109,14 @@ export async function connectSite(
   { site, peer, podCIDRs, serviceCIDRs }: AnyCluster,
   psk: string,
   ranges: readonly string[] = RANGES,
+  localID: string = SITE_ADDRESS,
 ): Promise<void> {
   let dial = await peer.dial();
   if (dial === '')
     await until('the load balancer has an address', 300_000, async () => (dial = await peer.dial()) !== '');
   const gateway = {
     psk,
-    localID: SITE_ADDRESS,
+    localID,
     remoteID: peer.id,
     ranges,
     clusterRanges: [...podCIDRs, ...serviceCIDRs],

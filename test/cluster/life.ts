@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { capture, ping } from '../dataplane/traffic.ts';
 import { startPings } from '../dataplane/pings.ts';
-import { connectSite, HOST, OWN, setUp } from './fixture.ts';
+import { fixture } from './default.ts';
+import { connectSite, HOST, OWN } from './fixture.ts';
 import type { ClusterNode } from './node.ts';
 import { listPods, until } from './pods.ts';
 import { apply, NAMESPACE, RANGES } from './product.ts';
@@ -12,7 +13,6 @@ import { HOSTS, RANGES as ALL_RANGES } from './site.ts';
 // What happens to a cluster in its life, each under pings from the site to a pod that is not on the frontend's node. What is
 // logged are the figures of docs/benchmarks.md.
 
-const fixture = setUp(test);
 const INTERVAL_MS = 20;
 const FEW = 2;
 
@@ -55,6 +55,9 @@ function event(title: string, limits: Limits, act: () => Promise<void>, declare:
 /** One that takes nodes or servers that can be broken. */
 const ownEvent = (title: string, limits: Limits, act: () => Promise<void>): void =>
   event(title, limits, act, OWN ? test.serial : test.serial.skip);
+
+/** Only a cluster of the tests' own loses its operator. */
+const OPERATED = OWN ? test.serial : test.serial.skip;
 
 const frontendNodeName = () => kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.spec.nodeName}');
 
@@ -185,7 +188,7 @@ ownEvent('charon is killed, and nothing leaves the pod in clear', { gapMs: 5000,
   if (packets.length > 0) throw new Error(`in clear: ${packets.join('\n')}`);
 });
 
-ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', { errors: true }, async () => {
+ownEvent('kubelet and containerd are killed on both nodes', { errors: true }, async () => {
   const killed = new Set<number>();
   for (const node of fixture.own.nodes) {
     for (const program of PROGRAMS) {
@@ -211,7 +214,7 @@ ownEvent('kubelet, containerd and kube-proxy are killed on both nodes', { errors
   });
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
 });
-const PROGRAMS = [/\/kubelet\S* --config/, /\/containerd\S* --config/, /\/kube-proxy\S* --kubeconfig/];
+const PROGRAMS = [/\/kubelet\S* --config/, /\/containerd\S* --config/];
 const RENEWED = 'jsonpath={.items[*].spec.renewTime}';
 
 ownEvent('Cilium’s agent is killed on the other node', {}, async () => {
@@ -222,6 +225,30 @@ ownEvent('Cilium’s agent is killed on the other node', {}, async () => {
 ownEvent('Cilium’s agent is killed on the frontend’s node', { gapMs: 5000, lost: true }, async () => {
   await restartCilium(await frontendNode());
 });
+
+ownEvent('Cilium’s agents are killed on both nodes at once', { gapMs: 10_000, lost: true }, async () => {
+  await restartCilium(...fixture.own.nodes);
+});
+
+event(
+  'cilium-operator is away while the frontend moves',
+  { gapMs: 180_000, lost: true, errors: true },
+  async () => {
+    const operator = ['-n', 'kube-system', 'deployment/cilium-operator'];
+    await fixture.cluster.kubectl(['scale', ...operator, '--replicas=0']);
+    await fixture.cluster.kubectl(['rollout', 'status', ...operator, '--timeout=60s']);
+    await kubectl('delete', 'pod', 'vpn-frontend-0');
+    const logs = () => kubectl('logs', '-l', 'app.kubernetes.io/component in (routing,endpoint-sync)', '--tail=-1');
+    // Without slices of the new pod's address no other node finds it.
+    await until('routing says whose turn it is', 150_000, async () => /see whether it runs/.test(await logs()));
+    const said = await logs();
+    await fixture.cluster.kubectl(['scale', ...operator, '--replicas=1']);
+    if (/look for a network policy/.test(said.slice(said.lastIndexOf('see whether it runs'))))
+      throw new Error('endpoint-sync blames a network policy');
+    await rolledOut('statefulset/vpn-frontend');
+  },
+  OPERATED,
+);
 
 event('the CiliumEndpoint is overwritten', { gapMs: 3000, lost: true }, async () => {
   const address = await kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.status.podIP}');
@@ -307,18 +334,21 @@ test.serial('after all of it pods on every node reach the site, and the other wa
   }
 });
 
-/** Kills it with -9; the node starts another one, which overwrites all of its CiliumEndpoints. */
-async function restartCilium(node: ClusterNode): Promise<void> {
+/** Kills it with -9; kubelet starts another one, which overwrites all of its node's CiliumEndpoints. */
+async function restartCilium(...nodes: ClusterNode[]): Promise<void> {
   const before = await addressing();
-  const [pid] = await node.pids(/cilium\/agent\.ts/);
-  process.kill(pid!, 'SIGKILL');
-  await until('another one runs', 20_000, async () => {
-    const [other] = await node.pids(/cilium\/agent\.ts/);
-    return other !== undefined && other !== pid;
-  });
-  if (node !== (await frontendNode())) return;
-  await until('the CiliumEndpoint is overwritten and put right', 30_000, async () => {
+  const killed = await Promise.all(nodes.map(async (node) => (await node.pids(AGENT))[0]!));
+  for (const pid of killed) process.kill(pid, 'SIGKILL');
+  for (const [index, node] of nodes.entries())
+    await until(`another agent runs on ${node.name}`, 60_000, async () => {
+      const [other] = await node.pids(AGENT);
+      return other !== undefined && other !== killed[index];
+    });
+  await fixture.cluster.kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/cilium', '--timeout=120s']);
+  if (!nodes.includes(await frontendNode())) return;
+  await until('the CiliumEndpoint is overwritten and put right', 60_000, async () => {
     const now = await addressing();
     return now.split(' ')[0] !== before.split(' ')[0] && RANGES.every((range) => now.includes(range));
   });
 }
+const AGENT = /^cilium-agent --config-dir/;

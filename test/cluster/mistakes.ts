@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { startPings } from '../dataplane/pings.ts';
-import { connectSite, HOST, OWN, setUp, untilConnected } from './fixture.ts';
+import { fixture } from './default.ts';
+import { connectSite, HOST, OWN, untilConnected } from './fixture.ts';
 import { until } from './pods.ts';
 import { apply, NAMESPACE, RANGES } from './product.ts';
 
 // What administrators get wrong, and what a cluster says of it. Each test puts right again what it broke.
 
-const fixture = setUp(test);
 const kubectl = (...args: string[]) => fixture.cluster.kubectl(['-n', NAMESPACE, ...args]);
 const frontendLog = () => kubectl('logs', 'vpn-frontend-0', '-c', 'frontend');
 /** One that takes nodes that can be broken. */

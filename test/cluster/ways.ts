@@ -3,31 +3,19 @@ import { join } from 'node:path';
 import test from 'ava';
 import { execa } from 'execa';
 import { findTool } from '../../scripts/tools.ts';
-import { type Cluster, startCluster } from './cluster.ts';
+import { fixture } from './default.ts';
 import { OWN } from './fixture.ts';
 import { until } from './pods.ts';
-import { type Checkout, makeCheckout, named, NAMESPACE, RANGES } from './product.ts';
+import { named, NAMESPACE, RANGES } from './product.ts';
 
 // Ways into a cluster besides the README's: manifests that were rendered before (Flux, Argo CD), and kpt.
 
-let cluster: Cluster;
-let checkout: Checkout;
 const ROOT = join(import.meta.dirname, '../..');
 const ownTest = OWN ? test.serial : test.serial.skip;
 
-test.before('a cluster', async (t) => {
-  if (!OWN) return;
-  t.timeout(20 * 60_000, 'Kubernetes and the images may have to be built');
-  cluster = await startCluster({ nodes: 1, log: (line) => t.log(line) });
-  checkout = await makeCheckout();
-});
-test.after.always(async () => {
-  await cluster?.stop();
-  await checkout?.remove();
-});
-
 /** What needs no Secret. The frontend waits for it, and an event says so. */
 async function untilRolledOut(): Promise<void> {
+  const { cluster } = fixture;
   for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync'])
     await cluster.kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=60s']);
 }
@@ -36,11 +24,12 @@ const untilGone = () =>
   until(
     'the namespace is gone',
     90_000,
-    async () => (await cluster.kubectl(['get', 'namespace', NAMESPACE, '--ignore-not-found'])) === '',
+    async () => (await fixture.cluster.kubectl(['get', 'namespace', NAMESPACE, '--ignore-not-found'])) === '',
   );
 
 ownTest('rendered manifests, with images of one’s own by kustomize', async (t) => {
   t.timeout(3 * 60_000);
+  const { cluster, checkout } = fixture;
   const folder = join(checkout.folder, 'from-git');
   await mkdir(folder);
   await cp(join(ROOT, 'rendered/azure'), join(folder, 'azure'), { recursive: true });
@@ -55,6 +44,7 @@ ownTest('rendered manifests, with images of one’s own by kustomize', async (t)
 
 ownTest('kpt: rendered, applied with an inventory, applied again, and destroyed', async (t) => {
   t.timeout(5 * 60_000);
+  const { cluster, checkout } = fixture;
   await checkout.configure(cluster, { peerCIDRs: RANGES });
   const env = { KUBECONFIG: cluster.kubeconfig };
   const kpt = execa({ env, cwd: checkout.folder, timeout: 180_000 });
