@@ -35,6 +35,7 @@ interface UpOptions {
   readonly slices: boolean;
   readonly kubeProxy: boolean;
   readonly native: boolean;
+  readonly dualStack: boolean;
 }
 
 const FILE = fileURLToPath(import.meta.url);
@@ -64,6 +65,7 @@ program
   .option('--no-slices', 'without CiliumEndpointSlices')
   .option('--kube-proxy', "kube-proxy in place of Cilium's replacement", false)
   .option('--native', 'native routing with auto-direct-node-routes in place of VXLAN', false)
+  .option('--dual-stack', 'IPv4 and IPv6', false)
   .action(up);
 program
   .command('down')
@@ -239,15 +241,15 @@ async function keep(text: string): Promise<void> {
   process.exit();
 }
 
-function clusterOptions({ nodes, cilium: version, slices, kubeProxy, native }: UpOptions): ClusterOptions {
-  if (version === false) return { nodes, cilium: false };
+function clusterOptions({ nodes, cilium: version, slices, kubeProxy, native, dualStack }: UpOptions): ClusterOptions {
+  if (version === false) return { nodes, dualStack, cilium: false };
   const cilium: CiliumOptions = {
     ...(version === undefined ? {} : { version }),
     ...(slices ? {} : { slices }),
     replacesKubeProxy: !kubeProxy,
     routing: native ? 'native' : 'tunnel',
   };
-  return { nodes, cilium };
+  return { nodes, dualStack, cilium };
 }
 
 async function run(

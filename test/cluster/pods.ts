@@ -28,7 +28,7 @@ const APPS = { pod: NAMESPACE, host: NAMESPACE, denied: NAMESPACES[1] } as const
 type App = keyof typeof APPS;
 /** Of test/cluster/Containerfile.workload. */
 const INSIDE = ['/usr/bin/node', '/opt/test/inside.ts'] as const;
-const READY_LIMIT_MS = 60_000;
+const READY_LIMIT_MS = 180_000;
 
 /** Makes them and waits for them. */
 export async function createPods(cluster: AnyCluster): Promise<TestPods> {
