@@ -76,7 +76,7 @@ export async function settled(fixture: Fixture): Promise<void> {
   // An agent programs the interfaces of pods anew after it is ready.
   const api = await kubectl(['get', 'service', 'kubernetes', '-o', 'jsonpath={.spec.clusterIP}']);
   const { onprem } = fixture.cluster;
-  await until('the site reaches the API server’s Service', 60_000, async () => {
+  await until('the site reaches the API server’s Service', 240_000, async () => {
     const asked = await onprem.start('curl', ['-skm', '2', `https://${api}/healthz`], {});
     return asked.stdout === 'ok';
   });
