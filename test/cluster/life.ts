@@ -56,9 +56,6 @@ function event(title: string, limits: Limits, act: () => Promise<void>, declare:
 const ownEvent = (title: string, limits: Limits, act: () => Promise<void>): void =>
   event(title, limits, act, OWN ? test.serial : test.serial.skip);
 
-/** Only a cluster of the tests' own loses its operator. */
-const OPERATED = OWN ? test.serial : test.serial.skip;
-
 const frontendNodeName = () => kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.spec.nodeName}');
 
 async function frontendNode(): Promise<ClusterNode> {
@@ -226,29 +223,9 @@ ownEvent('Cilium’s agent is killed on the frontend’s node', { gapMs: 5000, l
   await restartCilium(await frontendNode());
 });
 
-ownEvent('Cilium’s agents are killed on both nodes at once', { gapMs: 10_000, lost: true }, async () => {
+ownEvent('Cilium’s agents are killed on both nodes at once', { gapMs: 10_000, lost: true, errors: true }, async () => {
   await restartCilium(...fixture.own.nodes);
 });
-
-event(
-  'cilium-operator is away while the frontend moves',
-  { gapMs: 180_000, lost: true, errors: true },
-  async () => {
-    const operator = ['-n', 'kube-system', 'deployment/cilium-operator'];
-    await fixture.cluster.kubectl(['scale', ...operator, '--replicas=0']);
-    await fixture.cluster.kubectl(['rollout', 'status', ...operator, '--timeout=60s']);
-    await kubectl('delete', 'pod', 'vpn-frontend-0');
-    const logs = () => kubectl('logs', '-l', 'app.kubernetes.io/component in (routing,endpoint-sync)', '--tail=-1');
-    // Without slices of the new pod's address no other node finds it.
-    await until('routing says whose turn it is', 150_000, async () => /see whether it runs/.test(await logs()));
-    const said = await logs();
-    await fixture.cluster.kubectl(['scale', ...operator, '--replicas=1']);
-    if (/look for a network policy/.test(said.slice(said.lastIndexOf('see whether it runs'))))
-      throw new Error('endpoint-sync blames a network policy');
-    await rolledOut('statefulset/vpn-frontend');
-  },
-  OPERATED,
-);
 
 event('the CiliumEndpoint is overwritten', { gapMs: 3000, lost: true }, async () => {
   const address = await kubectl('get', 'pod', 'vpn-frontend-0', '-o', 'jsonpath={.status.podIP}');
