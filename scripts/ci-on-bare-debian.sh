@@ -18,14 +18,14 @@ cache= keep=
 while [ $# -gt 0 ]; do
   case $1 in
     --help) echo "$usage" && exit 0 ;;
-    --cache) [ $# -ge 2 ] && cache=$(realpath -- "$2") && shift || fail '--cache takes a folder' ;;
+    --cache) [ $# -ge 2 ] && mkdir -p "$2" && cache=$(realpath -- "$2") && shift || fail '--cache takes a folder' ;;
     --keep) keep=yes ;;
     --) shift && break ;;
     *) fail "$1: unknown, see --help" ;;
   esac
   shift
 done
-[ $# -gt 0 ] || set -- .ci/run
+[ $# -gt 0 ] || set -- bash .ci/run
 [ "$(id -u)" = 0 ] || fail 'must be run as root'
 for each in mmdebstrap node npm go git; do command -v "$each" >/dev/null || fail "$each is not on PATH"; done
 
@@ -41,7 +41,6 @@ trap 'exit 130' INT TERM
 sources=$(find /etc/apt -name sources.list -o -path '*/sources.list.d/*.sources' -o -path '*/sources.list.d/*.list')
 # shellcheck disable=SC2086 # a list of words
 mmdebstrap --quiet --dpkgopt=force-unsafe-io --variant=minbase --include=ca-certificates,git "$VERSION_CODENAME" "$root" $sources
-
 
 # Copies what is there of these.
 give() { # FILE-OR-FOLDER…
@@ -65,11 +64,11 @@ echo "ci-on-bare-debian: $root made in $(($(date +%s) - started)) s"
 
 # A variable a line, none with a line break in it.
 variables=$(
-  env | grep -iE '^(https?_proxy|no_proxy|npm_config_[a-z_]+|node_extra_ca_certs|ssl_cert_(file|dir)|curl_ca_bundle|git_ssl_cainfo)=' || :
+  env | grep -iE '^(https?_proxy|no_proxy|npm_config_(registry|cafile|proxy|https_proxy|noproxy)|node_extra_ca_certs|ssl_cert_(file|dir)|curl_ca_bundle|git_ssl_cainfo)=' || :
   for each in GOPROXY GOSUMDB GONOSUMDB GONOPROXY GOPRIVATE GOFLAGS; do echo "$each=$(go env $each)"; done
 )
-# Not chroot, which would forbid user namespaces. Process ids are this machine's own: by them tests know what other runs on it
-# have left behind, and what is in use.
+# Not chroot, which would forbid user namespaces. No PID namespace either: by the ids of processes, tests tell what another run on
+# this machine has left behind from what is in use.
 code=0
 (
   IFS='
