@@ -13,6 +13,8 @@ import { NEEDS } from './needs.ts';
 const HIDES_IN = ['bin', 'sbin', 'lib', 'libexec', 'include', 'share', 'local'].map((name) => join('/usr', name));
 const OWN_PROGRAMS = join(import.meta.dirname, '../node_modules/.bin');
 const SYSTEM_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+/** The kernel's, which no package of the list brings. Cilium's pods mount it: where it is not, it could not be made. */
+const MODULES = '/usr/lib/modules';
 /** The overlay is the command's own. Other mounts stay shared: what it leaves in /run/netns is seen by whoever cleans up. */
 const MOUNT = `mount --make-private "$(stat --format=%m /usr)"
 mount -t overlay -o "lowerdir=$0/usr:/usr" overlay /usr
@@ -93,13 +95,14 @@ async function isVisible(path: string, { owned, given }: Visible): Promise<boole
 async function run(command: readonly string[]): Promise<number> {
   const { folders, given } = await findGiven();
   const packages = await visiblePackages();
-  const visible: Visible = { owned: await filesOf(packages), given };
+  const visible: Visible = { owned: await filesOf(packages), given: [...given, MODULES] };
   const scratch = await mkdtemp(join(tmpdir(), 'constellation-vpn-only-needs-'));
   try {
     const deleted = join(scratch, 'deleted');
     await execa('mknod', [deleted, 'c', '0', '0']);
     let count = 0;
     for (const folder of HIDES_IN) count += await hide(folder, join(scratch, folder), deleted, visible);
+    await mkdir(join(scratch, MODULES), { recursive: true });
     console.error(
       `only-needs: /usr holds ${packages.length} packages; ${count} files and folders of others are hidden`,
     );
