@@ -107,7 +107,7 @@ export async function createSite(
     return { netns: world[name], cilium, relay };
   };
   const [nodeA, nodeB] = [await node('nodeA'), await node('nodeB')];
-  nodeA.cilium.add({ id: 17, interfaceName: 'lxcfrontend', ipv4: '10.10.0.5', ipv6: 'fd00:10::5' });
+  nodeA.cilium.add({ id: 17, ipv4: '10.10.0.5', ipv6: 'fd00:10::5' });
   for (const { cilium } of [nodeA, nodeB]) for (const cidr of SITE.peerCIDRs) cilium.ipcache.set(cidr, STEERED);
   await createConfigMap(cluster, 'cilium-config', ciliumConfig);
   await createPod(cluster, POD);

@@ -1,4 +1,7 @@
-/** The part of Cilium's agent REST API that `routing` asks, on a unix socket. Answers as 1.18 to 1.20 give them. */
+/**
+ * The part of Cilium's agent REST API that `routing` asks, on a unix socket. Answers as 1.18 to 1.20 give them:
+ * test/contract/cilium-api.ts holds it against them.
+ */
 import { link, rename, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { BlockList, isIP } from 'node:net';
@@ -10,7 +13,6 @@ type Setting = 'Enabled' | 'Disabled';
 
 export interface Endpoint {
   readonly id: number;
-  readonly interfaceName: string;
   readonly ipv4?: string;
   readonly ipv6?: string;
   /** What the agent has realized; a test may change it. */
@@ -23,7 +25,7 @@ export interface Endpoint {
 
 /** What the agent knows about a prefix; fields as in its answer. */
 export interface IPCacheEntry {
-  /** Empty for what is on the agent's own node. */
+  /** Of its node. None for the world, and for addresses of the nodes themselves. */
   hostIP?: string;
   identity: number;
   encryptKey?: number;
@@ -58,8 +60,6 @@ export interface Restart {
   downMs: number;
   /** Time for which the new agent doesn't know the endpoints yet. */
   restoreMs: number;
-  /** What it answers for them then. Default: 404. */
-  restoringStatus?: 404 | 503;
   /** As `stop`'s. */
   leaveSocket?: boolean;
 }
@@ -97,8 +97,10 @@ export class CiliumAPI {
   readonly endpoints = new Map<number, Endpoint>();
   /** By prefix in canonical form. */
   readonly ipcache = new Map<string, IPCacheEntry>();
-  /** How long a PATCH that changes something takes. */
-  regenerationMs = 1000;
+  /** How long a PATCH that changes something takes: the regeneration begins with its answer. */
+  patchMs = 1000;
+  /** How long a regeneration takes. */
+  regenerationMs = 500;
   /** What every answer takes in addition. */
   delayMs = 0;
   /** Requests that arrive while it is true are never answered; their connections stay. */
@@ -106,15 +108,13 @@ export class CiliumAPI {
   /** As 1.20 without the namespace's annotation: what a PATCH disabled is enabled again `resetMs` after its answer. */
   resetByAnnotation = false;
   resetMs = 100;
-  /** Called when options that a PATCH changed are in the datapath: just before its answer, also where nobody waits for it. */
-  onRegenerated: ((endpoint: Endpoint) => void) | undefined;
 
   #server: Server | undefined;
   /** Aborted by `stop`. */
   #life = new AbortController();
-  #restoring: 404 | 503 | undefined;
+  #restoring = false;
   /** By the endpoint's id, the newest message first. */
-  readonly #logs = new Map<number, string[]>();
+  #logs = new Map<number, string[]>();
   #failures: (Failure & { status: number; left: number })[] = [];
 
   private constructor(folder: string) {
@@ -166,16 +166,16 @@ export class CiliumAPI {
   }
 
   /** Resolves when the agent is up and knows its endpoints again, each with the source check back; or at `stop`. */
-  async restart({ downMs, restoreMs, restoringStatus = 404, leaveSocket = false }: Restart): Promise<void> {
+  async restart({ downMs, restoreMs, leaveSocket = false }: Restart): Promise<void> {
     const { signal } = this.#life;
     await this.#close(leaveSocket);
-    this.#logs.clear();
+    this.#logs = new Map();
     for (const { options } of this.endpoints.values()) options.SourceIPVerification = 'Enabled';
-    this.#restoring = restoringStatus;
+    this.#restoring = true;
     await pause(downMs, signal);
     if (!signal.aborted) await this.#listen();
     await pause(restoreMs, signal);
-    this.#restoring = undefined;
+    this.#restoring = false;
   }
 
   async #listen(): Promise<void> {
@@ -238,7 +238,6 @@ export class CiliumAPI {
   #answer({ method, path, body }: LoggedRequest): Answer {
     const routes: [RegExp, Record<string, Handler>][] = [
       [/^\/v1\/healthz$/, { GET: () => this.#getHealthz() }],
-      [/^\/v1\/endpoint\/([^/]+)$/, { GET: (id) => this.#getEndpoint(id) }],
       [
         /^\/v1\/endpoint\/([^/]+)\/config$/,
         { GET: (id) => this.#getConfig(id), PATCH: (id, spec) => this.#patchConfig(id, spec) },
@@ -262,30 +261,21 @@ export class CiliumAPI {
     const [, prefix = 'cilium-local', id = ''] = /^(?:([^:]*):)?(.*)$/.exec(key) ?? [];
     if (prefix === 'ipv4' || prefix === 'ipv6') return this.#find((endpoint) => endpoint[prefix] === id);
     if (prefix !== 'cilium-local') return { status: 400, body: `unknown endpoint ID prefix "${prefix}"` };
-    if (!/^\d+$/.test(id)) return { status: 400, body: `invalid numeric cilium id: parsing "${id}": invalid syntax` };
+    if (!/^\d+$/.test(id))
+      return { status: 400, body: `invalid numeric cilium id: strconv.ParseInt: parsing "${id}": invalid syntax` };
     if (Number(id) > MAX_ID) return { status: 400, body: `endpoint id too large: ${id}` };
     return this.#find((endpoint) => endpoint.id === Number(id));
   }
 
   #find(matches: (endpoint: Endpoint) => boolean): Endpoint | Answer {
-    if (this.#restoring === 503) return { status: 503, body: 'api not ready' };
     const found = [...this.endpoints.values()].find(matches);
-    return this.#restoring === 404 || found === undefined ? { status: 404 } : found;
-  }
-
-  #getEndpoint(key: string): Answer {
-    const found = this.#lookUp(key);
-    if ('status' in found) return found;
-    const { id, interfaceName, ipv4, ipv6, options } = found;
-    const networking = { addressing: [{ ipv4, ipv6 }], 'interface-name': interfaceName, 'interface-index': id };
-    const status = { state: stateOf(found), networking, realized: { 'label-configuration': {}, options } };
-    return { status: 200, body: { id, spec: { 'label-configuration': {}, options }, status } };
+    return this.#restoring || found === undefined ? { status: 404 } : found;
   }
 
   #getConfig(key: string): Answer {
     const found = this.#lookUp(key);
     if ('status' in found) return found;
-    return { status: 200, body: { immutable: {}, realized: { 'label-configuration': {}, options: found.options } } };
+    return { status: 200, body: { realized: { 'label-configuration': {}, options: found.options } } };
   }
 
   #getLog(key: string): Answer {
@@ -307,7 +297,9 @@ export class CiliumAPI {
 
   /** Of the status the part that has the controllers: of the agent and of each endpoint that it knows. */
   #getHealthz(): Answer {
-    const endpoints = this.#restoring === undefined ? [...this.endpoints.values()] : [];
+    if (this.#restoring)
+      return { status: 200, body: { cilium: { state: 'Warning', msg: 'Not all probes executed at least once' } } };
+    const endpoints = [...this.endpoints.values()];
     const controllers = endpoints.flatMap((endpoint) => [
       controller(`sync-policymap-${endpoint.id}`, undefined),
       controller(
@@ -322,18 +314,24 @@ export class CiliumAPI {
     };
   }
 
-  /** As pkg/endpoint/policy.go says it. */
-  #logRegeneration({ id }: Endpoint, reason: string): void {
-    const added = [
-      `Successfully regenerated endpoint program (Reason: ${reason})`,
-      `Triggering endpoint regeneration due to ${reason}`,
-    ];
-    this.#logs.set(id, [...added, ...(this.#logs.get(id) ?? [])]);
+  /** As pkg/endpoint/policy.go says it; in the log that the agent has now, even if another agent starts meanwhile. */
+  async #regenerate(endpoint: Endpoint, reason: string): Promise<void> {
+    const [{ signal }, logs] = [this.#life, this.#logs];
+    const log = (message: string): unknown => logs.set(endpoint.id, [message, ...(logs.get(endpoint.id) ?? [])]);
+    endpoint.regenerating = true;
+    log(`Triggering endpoint regeneration due to ${reason}`);
+    log(`Regenerating endpoint: ${reason}`);
+    await pause(this.regenerationMs, signal);
+    endpoint.regenerating = false;
+    log('Completed endpoint regeneration with no pending regeneration requests');
+    log(`Successfully regenerated endpoint program (Reason: ${reason})`);
   }
 
   #patchConfig(key: string, body: unknown): Answer {
+    if (body === undefined)
+      return { status: 422, body: { code: 602, message: 'endpointConfiguration in body is required' } };
     if (typeof body !== 'object' || body === null)
-      return { status: 400, body: { code: 400, message: 'parsing endpoint-configuration body from "" failed' } };
+      return { status: 400, body: { code: 400, message: 'parsing endpointConfiguration body from "" failed' } };
     const found = this.#lookUp(key);
     // Unlike the GETs, it says so.
     if ('status' in found) return found.status === 404 ? { status: 404, body: `endpoint ${key} not found` } : found;
@@ -343,15 +341,16 @@ export class CiliumAPI {
     if (!changed) return { status: 200 };
     // At once, as Cilium: what comes later is the regeneration.
     Object.assign(found.options, wanted);
-    this.#logRegeneration(found, 'endpoint was updated via API');
-    void this.#regenerate(found);
-    return { status: 200, afterMs: this.regenerationMs, afterwards: () => void this.#resetLater(found) };
+    void this.#regenerateLater(found);
+    return { status: 200, afterMs: this.patchMs, afterwards: () => void this.#resetLater(found) };
   }
 
-  async #regenerate(endpoint: Endpoint): Promise<void> {
-    const { signal } = this.#life;
-    await pause(this.regenerationMs, signal);
-    if (!signal.aborted) this.onRegenerated?.(endpoint);
+  /** Also where nobody waits for the answer. */
+  async #regenerateLater(endpoint: Endpoint): Promise<void> {
+    const [{ signal }, logs] = [this.#life, this.#logs];
+    await pause(this.patchMs, signal);
+    const ended = signal.aborted || logs !== this.#logs;
+    if (!ended) await this.#regenerate(endpoint, 'endpoint was updated via API');
   }
 
   async #resetLater(endpoint: Endpoint): Promise<void> {
@@ -361,7 +360,7 @@ export class CiliumAPI {
     if (signal.aborted) return;
     endpoint.options.SourceIPVerification = 'Enabled';
     // pkg/endpoint/endpoint.go, metadataResolver.
-    this.#logRegeneration(endpoint, 'source IP verification annotation applied');
+    await this.#regenerate(endpoint, 'source IP verification annotation applied');
   }
 
   #getIP(cidr: string): Answer {
@@ -410,7 +409,7 @@ function optionsOf(given: Record<string, unknown>): Record<string, Setting> | st
   const options: Record<string, Setting> = {};
   for (const [name, value] of Object.entries(given)) {
     const setting = settingOf(String(value));
-    if (!Object.hasOwn(OPTIONS, name)) return `unknown option ${name}`;
+    if (!Object.hasOwn(OPTIONS, name)) return `unknown option "${name}"`;
     if (setting === undefined) return `invalid option value ${String(value)}`;
     options[name] = setting;
   }

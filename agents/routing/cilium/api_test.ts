@@ -30,8 +30,8 @@ async function bench(tt: ExecutionContext): Promise<Bench> {
   const folder = await scratch(tt);
   const agent = await CiliumAPI.start(folder);
   tt.teardown(() => agent.stop());
-  agent.regenerationMs = 0;
-  agent.add({ id: 17, interfaceName: 'lxc1', ipv4: V4, ipv6: V6 });
+  agent.patchMs = 0;
+  agent.add({ id: 17, ipv4: V4, ipv6: V6 });
   const requests = (): string[] =>
     agent.requests.map(({ method, path, body, status }) => `${method} ${path} ${JSON.stringify(body)}: ${status}`);
   return { agent, api: new CiliumApi(folder), folder, requests };
@@ -129,7 +129,7 @@ test('entries of a range and of what is inside', async (tt) => {
 const FAILURE = 'program tail_ipv4_to_endpoint: load program: operation not supported';
 test('controllers, health and log of endpoints', async (tt) => {
   const { agent, api, requests } = await bench(tt);
-  agent.add({ id: 4, interfaceName: 'lxc2', ipv4: '10.10.0.6' }).failure = FAILURE;
+  agent.add({ id: 4, ipv4: '10.10.0.6' }).failure = FAILURE;
   const found = await api.controllers();
   const failures = new Map(found.map(({ name, status }) => [name, status?.['consecutive-failure-count'] ?? 0]));
   tt.is(failures.get('endpoint-17-regeneration-recovery'), 0);

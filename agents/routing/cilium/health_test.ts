@@ -54,7 +54,7 @@ class Bench {
 
   constructor(agent: CiliumAPI, own: string, kube: KubeClient) {
     this.agent = agent;
-    for (const id of [4, 17, 900]) agent.add({ id, interfaceName: `lxc${id}`, ipv4: `10.10.0.${id % 200}` });
+    for (const id of [4, 17, 900]) agent.add({ id, ipv4: `10.10.0.${id % 200}` });
     const log = createLog('test', {
       write: (line) => {
         const record = JSON.parse(line) as Record<string, unknown>;

@@ -34,9 +34,9 @@ class Bench {
 
   private constructor(agent: CiliumAPI, folder: string) {
     this.agent = agent;
-    agent.regenerationMs = 0;
+    agent.patchMs = 0;
     agent.resetMs = 0;
-    this.endpoint = agent.add({ id: 17, interfaceName: 'lxc1', ipv4: IP, ipv6: 'fd00:10::5' });
+    this.endpoint = agent.add({ id: 17, ipv4: IP, ipv6: 'fd00:10::5' });
     this.metrics = createMetrics(() => true);
     const log = createLog('test', {
       write: (line) => {
@@ -184,7 +184,7 @@ const failing = test.macro(
     tt.deepEqual(bench.said, []);
     await bench.killed;
     await bench.agent.start();
-    bench.agent.add({ id: 18, interfaceName: 'lxc1', ipv4: IP });
+    bench.agent.add({ id: 18, ipv4: IP });
     tt.is(await bench.look(), 1_000);
     tt.is(bench.problem, undefined);
     tt.deepEqual(bench.said, [OFF]);
