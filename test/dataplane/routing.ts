@@ -108,7 +108,8 @@ export async function createSite(
   };
   const [nodeA, nodeB] = [await node('nodeA'), await node('nodeB')];
   nodeA.cilium.add({ id: 17, ipv4: '10.10.0.5', ipv6: 'fd00:10::5' });
-  for (const { cilium } of [nodeA, nodeB]) for (const cidr of SITE.peerCIDRs) cilium.ipcache.set(cidr, STEERED);
+  const known = [...SITE.peerCIDRs, '10.10.0.5/32', 'fd00:10::5/128'];
+  for (const { cilium } of [nodeA, nodeB]) for (const cidr of known) cilium.ipcache.set(cidr, STEERED);
   await createConfigMap(cluster, 'cilium-config', ciliumConfig);
   await createPod(cluster, POD);
   const nodes = { nodeA, nodeB };
@@ -131,7 +132,7 @@ export async function createSite(
 
 /** What Helm's values routingMode=tunnel and endpointRoutes.enabled=true make. */
 export const CILIUM_CONFIG = { 'routing-mode': 'tunnel', 'enable-endpoint-routes': 'true' };
-/** As Cilium's agents see a range that a CiliumEndpoint lists. */
+/** As Cilium's agents see what a CiliumEndpoint lists: the pod's addresses, and ranges. */
 export const STEERED = {
   hostIP: '192.0.2.10',
   identity: 40_000,
