@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { CiliumApi, CiliumError, SOCKET } from '../../agents/routing/cilium/api.ts';
 import { regenerationOf } from '../../agents/routing/cilium/failing-endpoints.ts';
-import type { Cidr } from '../../functions/model/cidr.ts';
+import { type Cidr, hostCidr } from '../../functions/model/cidr.ts';
 
 /** An agent that runs. */
 export interface CiliumTarget {
@@ -22,14 +22,16 @@ export interface CiliumTarget {
     readonly namespace: string;
     readonly pod: string;
   };
-  /** SIGKILL. Another agent comes in its place by itself. */
-  kill(): Promise<void>;
+  /** Ends the agent. Another one comes in its place by itself. */
+  end(): Promise<void>;
 }
 
 type Check = (t: ExecutionContext, target: CiliumTarget) => Promise<void>;
 
-const UNKNOWN = 'ipv4:203.0.113.1';
-const NOBODYS = '203.0.113.0/24';
+/** Of the range for benchmarks (RFC 2544), which nobody has. */
+const NOBODY = '198.18.0.1';
+const UNKNOWN = `ipv4:${NOBODY}`;
+const NOBODYS = '198.18.0.0/24';
 /** Of a regeneration that a PATCH led to; 1.20 has another word in it. */
 const TRIGGERED = /^Triggering endpoint regeneration due to .*endpoint was updated via API$/;
 const DONE = /^Successfully regenerated endpoint program \(Reason: (endpoint was updated via API|EndpointUpdate)\)$/;
@@ -58,8 +60,8 @@ export const CILIUM_CHECKS: Readonly<Record<string, Check>> = {
   'an endpoint that the agent does not know: an empty answer': async (t, target) => {
     for (const about of ['config', 'log', 'healthz'])
       empty(t, await ask(target, 'GET', `/v1/endpoint/${UNKNOWN}/${about}`), 404);
-    t.is(await apiOf(target).sourceCheck('203.0.113.1'), undefined);
-    t.false(await apiOf(target).turnSourceCheckOff('203.0.113.1'));
+    t.is(await apiOf(target).sourceCheck(NOBODY), undefined);
+    t.false(await apiOf(target).turnSourceCheckOff(NOBODY));
     const patched = await patch(target, UNKNOWN, { SourceIPVerification: 'Disabled' });
     said(t, patched, 404, `endpoint ${UNKNOWN} not found`);
   },
@@ -133,6 +135,7 @@ export const CILIUM_CHECKS: Readonly<Record<string, Check>> = {
 
   'an endpoint’s health': async (t, target) => {
     const { id } = target.endpoint;
+    await until('the endpoint to be well', async () => (await apiOf(target).endpointHealth(id)) === 'OK');
     const { status, type, text } = await ask(target, 'GET', `/v1/endpoint/${id}/healthz`);
     t.is(status, 200);
     t.is(type, 'application/json');
@@ -176,6 +179,16 @@ export const CILIUM_CHECKS: Readonly<Record<string, Check>> = {
       t.is(entries.find((entry) => entry.cidr === cidr)?.metadata?.source, 'custom-resource');
   },
 
+  'a pod’s own address: an entry of the same kind': async (t, target) => {
+    for (const cidr of target.endpoint.addresses.map(hostCidr)) {
+      const entries = await apiOf(target).entries(cidr);
+      t.deepEqual(
+        entries.map((entry) => [entry.cidr, entry.metadata?.source]),
+        [[cidr, 'custom-resource']],
+      );
+    }
+  },
+
   'ranges without an entry, and what is none': async (t, target) => {
     const get = (cidr: string) => ask(target, 'GET', `/v1/ip?cidr=${cidr}`);
     empty(t, await get(NOBODYS), 404);
@@ -207,13 +220,13 @@ export const CILIUM_CHECKS: Readonly<Record<string, Check>> = {
     t.deepEqual(await codes('"text"'), [400, 400]);
   },
 
-  'killed: away, and then with the source check on and a new log': async (t, target) => {
+  'ended: away, and then with the source check on and a new log': async (t, target) => {
     const { id, addresses } = target.endpoint;
     const [address = ''] = addresses;
     const api = apiOf(target);
     t.true(await api.turnSourceCheckOff(address));
     t.false(await api.sourceCheck(address));
-    await target.kill();
+    await target.end();
     let away = false;
     await until('the source check to be on', async () => {
       const check = await api.sourceCheck(address).catch(kindOf);

@@ -17,13 +17,14 @@ test.before(async () => {
   const range = { cidr: '10.8.0.0/16' as Cidr, hostIP: '192.0.2.10', namespace: 'vpn', pod: 'frontend' };
   const metadata = { source: 'custom-resource', namespace: range.namespace, name: range.pod };
   const steered = { hostIP: range.hostIP, identity: 40_000, metadata };
-  for (const cidr of [range.cidr, '10.8.1.0/24', 'fd12::/48']) agent.ipcache.set(cidr, steered);
+  for (const cidr of [range.cidr, '10.8.1.0/24', 'fd12::/48', '10.10.0.5/32', 'fd00:10::5/128'])
+    agent.ipcache.set(cidr, steered);
   for (const cidr of ['0.0.0.0/0', '::/0']) agent.ipcache.set(cidr, { identity: 2 });
   target = {
     folder,
     endpoint: { id: 17, addresses: ['10.10.0.5', 'fd00:10::5'] },
     range,
-    kill: async () => void agent.restart({ downMs: 600, restoreMs: 600, leaveSocket: true }),
+    end: async () => void agent.restart({ downMs: 600, restoreMs: 600, leaveSocket: true }),
   };
 });
 test.after.always(async () => {
