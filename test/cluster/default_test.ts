@@ -5,5 +5,6 @@
 import './install.ts';
 import './ways.ts';
 import './again.ts';
+import './cilium-api.ts';
 import './mistakes.ts';
 import './life.ts';
