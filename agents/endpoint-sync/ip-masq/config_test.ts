@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { loadAll } from 'js-yaml';
 import { LOSSLESS } from '../../../functions/lib/yaml.ts';
+import { cpuMs } from '../../../test/cpu-ms.ts';
 import { editConfig, readConfig, type Created, type Edit, type Edited, type Problem } from './config.ts';
 
 const A = '192.168.100.0/24';
@@ -882,11 +883,13 @@ test('10,000 entries into 10,000', (tt) => {
     JSON.stringify({ [N]: old }, null, 2),
     `${N}:\n${old.map((cidr) => `- ${cidr} # x\n`).join('')}`,
   ]) {
-    const start = performance.now();
-    const added = edit(text, { add });
-    const swapped = edit(added.text, { add: old, remove: add });
-    tt.true(performance.now() - start < 3000);
-    tt.is(cidrsOf(swapped.text).length, 20_000);
-    tt.true(edit(swapped.text, { remove: old }).text === text);
+    let swapped = text;
+    const ms = cpuMs(() => {
+      const added = edit(text, { add });
+      swapped = edit(added.text, { add: old, remove: add }).text;
+    });
+    tt.true(ms < 3000, `${ms} ms`);
+    tt.is(cidrsOf(swapped).length, 20_000);
+    tt.true(edit(swapped, { remove: old }).text === text);
   }
 });
