@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { makeClient } from '../control-plane/client.ts';
-import { until } from './agent.ts';
+import { settled, until } from './agent.ts';
 import {
   ask,
   createConfigMap,
@@ -151,9 +151,10 @@ test.serial('in its normal life it asks for nothing that is refused, and writes 
     async () => (await agent.metric('constellation_vpn_cilium_config_ok'))['{rule="service-translation"}'] === 0,
     'cilium-config',
   );
-  await sleep(500);
+  const requests = async () => (await cluster.audit()).filter(({ user, at }) => user === ACCOUNT && at >= began);
+  await settled(async () => (await requests()).length, 'the number of requests');
   await agent.stop();
-  const seen = (await cluster.audit()).filter(({ user, at }) => user === ACCOUNT && at >= began);
+  const seen = await requests();
   t.true(seen.length > 10);
   t.deepEqual(
     seen.filter(({ code }) => code === 403),
@@ -180,11 +181,10 @@ test.serial('nothing changes: no request but the watches', async (t) => {
   const { agent } = await start(t, fixture);
   await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
-  await sleep(2000);
   const count = async () => (await cluster.audit()).filter(({ user }) => user === ACCOUNT).length;
-  const before = await count();
+  const before = await settled(count, 'the number of requests');
   const reconciles = await agent.metric('constellation_vpn_endpoint_sync_reconciles_total');
-  await sleep(15_000);
+  await sleep(12_000); // what polls every 10 s would show
   t.is(await count(), before);
   t.deepEqual(await agent.metric('constellation_vpn_endpoint_sync_reconciles_total'), reconciles);
 });
@@ -211,7 +211,7 @@ test.serial('a missing permission: the line names verb, resource and object; giv
     ] ?? 0) > 0,
   );
   await cluster.apply(rendered.accounts);
-  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges', 60_000));
+  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
   t.is(agent.errors().filter(({ msg }) => msg === 'failed, trying again').length, 1);
 });
 
@@ -232,19 +232,22 @@ test.serial('no permission to watch: not ready, and why; given back, it works', 
   await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
   await cluster.apply(rendered.accounts);
-  t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready', 60_000));
+  t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready'));
 });
 
 test.serial('the token is rotated: the new one is used, also at once when the old one is refused', async (t) => {
-  const { cluster, rendered } = fixture;
+  const { cluster, rendered, tokenFile } = fixture;
   const { agent } = await start(t, fixture);
   const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
-  // A new ServiceAccount of the same name: every token of the old one is refused from now on.
+  const old = makeClient(cluster.server, await readFile(cluster.caFile, 'utf8'), await readFile(tokenFile, 'utf8'));
+  t.teardown(() => old.close());
+  // A new ServiceAccount of the same name: every token of the old one is refused, once the API server has forgotten, after
+  // ten seconds, that it accepted them.
   await ask(cluster, 'DELETE', `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/vpn-endpoint-sync`);
   await cluster.apply(rendered.accounts);
   await writeToken(fixture);
-  await sleep(11_000); // the API server remembers accepted tokens for ten seconds
+  await until(async () => (await old.request('GET', '/version')).status === 401, 'the old token to be refused');
   await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, 2));
   t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
   t.deepEqual(await agent.metric('constellation_vpn_endpoint_sync_errors_total'), {});
@@ -264,7 +267,7 @@ test.serial('without the CRD: says that Cilium is missing, and works once it is 
   t.is((await agent.ready()).status, 503);
   await installCrds(cluster);
   await createEndpoint(cluster, await createPod(cluster, BERLIN));
-  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges', 60_000));
+  t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
   t.truthy(await until(async () => (await agent.ready()).status === 200, 'to be ready'));
 });
 

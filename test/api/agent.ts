@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { execa } from 'execa';
 import { buildAgents, NODE_FLAGS, type AGENTS } from '../../scripts/build-agents.ts';
 import { CILIUM_NAMESPACE, NAMESPACE } from './cilium.ts';
@@ -144,11 +145,14 @@ export async function cleanup(
   return { exitCode, log: lines.map((line) => JSON.parse(line) as LogRecord), stderr };
 }
 
-/** The first value of `read` that is neither undefined nor false. */
+/**
+ * The first value of `read` that is neither undefined nor false. The limit is far above what it takes on an idle machine: a
+ * test that states a time measures it.
+ */
 export async function until<T>(
   read: () => T | Promise<T>,
   what: string,
-  limitMs = 20_000,
+  limitMs = 60_000,
 ): Promise<Exclude<T, undefined | false>> {
   const end = performance.now() + limitMs;
   for (;;) {
@@ -157,4 +161,16 @@ export async function until<T>(
     if (performance.now() > end) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
     await sleep(20);
   }
+}
+
+/** What `read` answers once it answers the same twice, `quietMs` apart. */
+export async function settled<T>(read: () => Promise<T>, what: string, quietMs = 1_000): Promise<T> {
+  let last = await read();
+  const { same } = await until(async () => {
+    await sleep(quietMs);
+    const before = last;
+    last = await read();
+    return isDeepStrictEqual(last, before) && { same: last };
+  }, `${what} to stay the same`);
+  return same;
 }

@@ -145,6 +145,8 @@ export const overwrite = (cluster: Cluster, endpoint: CiliumEndpoint, status: ob
 
 export const getEndpoint = (cluster: Cluster, name: string): Promise<CiliumEndpoint> =>
   ask<CiliumEndpoint>(cluster, 'GET', `${ENDPOINTS}/${name}`);
+export const listEndpoints = async (cluster: Cluster): Promise<CiliumEndpoint[]> =>
+  (await ask<{ items: CiliumEndpoint[] }>(cluster, 'GET', ENDPOINTS)).items;
 export const deleteEndpoint = (cluster: Cluster, name: string): Promise<unknown> =>
   ask(cluster, 'DELETE', `${ENDPOINTS}/${name}`, undefined, { also: [404] });
 

@@ -132,7 +132,7 @@ for (const [title, broken] of [
   });
 
 test.serial(
-  'ip-masq-agent: edited by somebody else at the same moment, 200 rounds, nothing of theirs is lost',
+  'ip-masq-agent: edited by somebody else at the same moment, 100 rounds, nothing of theirs is lost',
   async (t) => {
     t.timeout(180_000);
     const { cluster, rendered } = fixture;
@@ -142,7 +142,7 @@ test.serial(
     const fewer = edited(rendered.config, (sites) => sites.splice(1, 1));
     const theirs = ['10.0.0.0/8'];
     let lost = 0;
-    for (let round = 1; round <= 200; round++) {
+    for (let round = 1; round <= 100; round++) {
       const ours = volume.set(round % 2 === 0 ? rendered.config : fewer);
       const cidr = `100.64.${round}.0/24`;
       // Read, change, write with the version that was read: as every careful editor does, until it is taken.
@@ -161,9 +161,11 @@ test.serial(
         lost += 1;
     }
     t.is(lost, 0);
-    t.truthy(await until(merged, 'the ranges'));
-    const { data } = await masq();
-    t.deepEqual(entries(data?.config).toSorted(), [...theirs, ...ALL_CIDRS].toSorted());
+    // Ranges as no round had them: an event of a round before can't have made this state.
+    await volume.set(edited(rendered.config, ([berlin]) => berlin!.peerCIDRs.splice(0, 1)));
+    const last = [...theirs, ...ALL_CIDRS.filter((cidr) => cidr !== BERLIN.cidrs[0])].toSorted();
+    const all = async () => entries((await masq()).data?.config).toSorted();
+    await until(async () => isDeepStrictEqual(await all(), last), `the ranges to be ${last.join(' ')}`);
     t.deepEqual(
       agent.errors().filter(({ rule }) => rule === undefined),
       [],

@@ -2,7 +2,7 @@
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { until } from './agent.ts';
+import { settled, until, type Agent } from './agent.ts';
 import {
   agentStatus,
   createEndpoint,
@@ -19,6 +19,10 @@ const fixture = setUp(test);
 
 const PATCHES = 'constellation_vpn_endpoint_sync_patches_total';
 const ENDPOINT = '{object="CiliumEndpoint"}';
+/** It counts a patch when the API server has answered, which may be after others see the change. */
+const patches = (agent: Agent) => async () => (await agent.metric(PATCHES))[ENDPOINT];
+/** The CiliumEndpoint may be right while a watch on something else is still being made. */
+const ready = async (agent: Agent) => (await agent.ready()).status === 200;
 
 test.serial('both families are listed, and not a byte of the rest of the object changes', async (t) => {
   const { cluster } = fixture;
@@ -32,7 +36,7 @@ test.serial('both families are listed, and not a byte of the rest of the object 
     { ipv6: 'fd12:3456::/48' },
   ]);
   t.deepEqual(withoutOurs(after), withoutOurs(before));
-  t.is((await agent.ready()).status, 200);
+  t.true(await until(() => ready(agent), 'to be ready'));
   t.deepEqual(unexpected(agent.errors()), []);
 });
 
@@ -76,17 +80,17 @@ test.serial('an endpoint without addresses waits for its agent to write them', a
   t.deepEqual(unexpected(agent.errors()), []);
 });
 
-test.serial('overwritten a thousand times in a row: restored each time', async (t) => {
-  t.timeout(5 * 60_000);
+test.serial('overwritten three hundred times in a row: restored each time', async (t) => {
+  t.timeout(120_000);
   const { cluster } = fixture;
   const { agent } = await start(t, fixture);
   const endpoint = await createEndpoint(cluster, await createPod(cluster, BERLIN));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
-  for (let i = 0; i < 1000; i++) {
+  for (let i = 0; i < 300; i++) {
     await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, i));
     await until(listing(cluster, BERLIN.name, BERLIN.cidrs), `restoration ${i}`);
   }
-  t.is((await agent.metric(PATCHES))[ENDPOINT], 1001);
+  t.is(await settled(patches(agent), 'the number of patches'), 301);
   t.deepEqual(unexpected(agent.errors()), []);
 });
 
@@ -98,16 +102,13 @@ test.serial('overwritten by several at once, without a pause: right in the end, 
   // Each write has an address of its own: a lost update would show.
   const addressOf = (id: number) => `10.10.${id >> 8}.${id & 255}`;
   const writer = async (first: number) => {
-    for (let id = first; id < first + 100; id++) await overwrite(cluster, endpoint, agentStatus([addressOf(id)], id));
+    for (let id = first; id < first + 50; id++) await overwrite(cluster, endpoint, agentStatus([addressOf(id)], id));
   };
-  await Promise.all([0, 100, 200, 300, 400, 500].map(writer));
+  await Promise.all([0, 50, 100, 150, 200, 250].map(writer));
   await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges');
-  await sleep(500);
+  await settled(patches(agent), 'the number of patches');
   const { status } = await getEndpoint(cluster, BERLIN.name);
   t.is(status?.networking?.addressing?.[0]?.ipv4, addressOf((status as { id?: number }).id ?? -1));
-  const patches = await agent.metric(PATCHES);
-  await sleep(1000);
-  t.deepEqual(await agent.metric(PATCHES), patches);
   t.deepEqual(unexpected(agent.errors()), []);
 });
 
@@ -184,6 +185,7 @@ for (const [title, config, problem] of [
       const { cluster, rendered } = fixture;
       const { agent, volume } = await start(t, fixture, config);
       const before = await createEndpoint(cluster, await createPod(cluster, BERLIN));
+      await until(async () => !(await agent.ready()).text.includes('has not been read yet'), 'the file to be read');
       const { status, text } = await agent.ready();
       t.is(status, 503);
       t.true(text.includes(problem), text);
@@ -192,7 +194,7 @@ for (const [title, config, problem] of [
       t.deepEqual(await getEndpoint(cluster, BERLIN.name), before);
       await volume.set(rendered.config);
       t.truthy(await until(listing(cluster, BERLIN.name, BERLIN.cidrs), 'the ranges'));
-      t.is((await agent.ready()).status, 200);
+      t.true(await until(() => ready(agent), 'to be ready'));
     },
   );
 
@@ -265,7 +267,7 @@ test.serial('hints of nodes that do not answer, and of nodes that do not exist, 
     await overwrite(cluster, endpoint, agentStatus(BERLIN.ips, i));
     await until(listing(cluster, BERLIN.name, BERLIN.cidrs), `restoration ${i}`);
   }
-  t.is((await agent.metric(PATCHES))[ENDPOINT], 21);
+  t.is(await settled(patches(agent), 'the number of patches'), 21);
   const seconds = (Date.now() - began) / 1000;
   const lists = (await cluster.audit()).filter(
     ({ verb, resource, path, at }) => verb === 'list' && resource === 'pods' && path.includes('routing') && at >= began,
@@ -283,7 +285,7 @@ test.serial('twice is once: a restarted agent finds everything right and changes
   t.is(await agent.stop(), 0);
   const { resourceVersion } = (await getEndpoint(cluster, BERLIN.name)).metadata;
   const second = (await start(t, fixture)).agent;
-  await until(async () => (await second.ready()).status === 200, 'the second agent to be ready');
+  await until(() => ready(second), 'the second agent to be ready');
   await sleep(500);
   t.is((await getEndpoint(cluster, BERLIN.name)).metadata.resourceVersion, resourceVersion);
   t.is((await second.metric(PATCHES))[ENDPOINT], undefined);
