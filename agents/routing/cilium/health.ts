@@ -47,7 +47,7 @@ export class CiliumHealth {
   readonly #messages = new Map<Reason, string>();
   /** The agent does not answer. */
   readonly #away = new Lasting({ beginsAfterMs: AWAY_MS, endsAfterMs: CONFIRM_MS });
-  /** Endpoints fail, each of them for CONFIRM_MS. */
+  /** Endpoints fail, one of them for CONFIRM_MS. */
   readonly #broken = new Lasting({ beginsAfterMs: 0, endsAfterMs: CONFIRM_MS });
   /** Since when each endpoint fails, in milliseconds of `performance.now()`. */
   #failingSince: ReadonlyMap<number, number> = new Map();
@@ -110,12 +110,13 @@ export class CiliumHealth {
     const now = performance.now();
     const since = new Map(failing.map((id) => [id, this.#failingSince.get(id) ?? now]));
     this.#failingSince = since;
-    const lasting = failing.filter((id) => now - (since.get(id) ?? now) >= CONFIRM_MS);
+    const lasting = failing.find((id) => now - (since.get(id) ?? now) >= CONFIRM_MS);
     const stays = this.#broken.counts && (failing.length > 0 || !(await this.#isMended(endpoints)));
-    const change = this.#broken.look(lasting.length > 0 || stays, now);
+    const change = this.#broken.look(lasting !== undefined || stays, now);
     // An agent that starts again fails later: until it is over, the last number stays.
-    if (lasting.length > 0 || !this.#broken.counts) metrics.ciliumEndpointsFailing.set(lasting.length);
-    if (change === 'begins') await this.#sayBroken(lasting, endpoints);
+    if (!this.#broken.counts) metrics.ciliumEndpointsFailing.set(0);
+    else if (failing.length > 0) metrics.ciliumEndpointsFailing.set(failing.length);
+    if (change === 'begins') await this.#sayBroken(lasting ?? 0, failing.length, endpoints);
     else if (change === 'ends') {
       log.info({ endpoints }, 'Cilium regenerates the endpoints of this node again');
       this.#messages.delete('CiliumEndpointsFailing');
@@ -128,18 +129,17 @@ export class CiliumHealth {
     return health === undefined ? endpoints > 0 : health === 'OK';
   }
 
-  async #sayBroken(failing: readonly number[], endpoints: number): Promise<void> {
+  async #sayBroken(endpoint: number, failing: number, endpoints: number): Promise<void> {
     const { cilium, log, node } = this.#deps;
-    const [endpoint = 0] = failing;
     this.#example = endpoint;
     const problem = failureOf(await cilium.endpointLog(endpoint).catch(orUnknown([]))) ?? LOOK;
     log.error(
-      { failing: failing.length, endpoints, endpoint, problem, cure: CURE },
+      { failing, endpoints, endpoint, problem, cure: CURE },
       'Cilium fails to regenerate endpoints of this node: new pods get no network, others may lose it',
     );
     this.#messages.set(
       'CiliumEndpointsFailing',
-      `Cilium fails to regenerate ${failing.length} of ${endpoints} endpoints of the node ${node}: new pods get no network, others may lose it. ${problem}. Cure: ${CURE}`,
+      `Cilium fails to regenerate ${failing} of ${endpoints} endpoints of the node ${node}: new pods get no network, others may lose it. ${problem}. Cure: ${CURE}`,
     );
   }
 

@@ -227,6 +227,16 @@ test.serial('one endpoint after the other fails for a moment: nothing is said', 
   tt.is(await bench.counted(), '0 0');
 });
 
+test.serial('one has failed for long enough: told with all that fail by then', async (tt) => {
+  const bench = await start(tt);
+  bench.fail(17);
+  await bench.looks(2);
+  bench.fail(4, 17, 900);
+  await bench.look();
+  tt.like(bench.records[0], { failing: 3, endpoints: 3, endpoint: 17 });
+  tt.is(await bench.counted(), '3 0');
+});
+
 test.serial('the first is well, and others fail, each for a moment: not over', async (tt) => {
   const bench = await start(tt);
   bench.fail(17);
