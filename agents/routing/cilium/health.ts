@@ -15,7 +15,8 @@ import { Lasting } from './lasting.ts';
 
 /** In milliseconds: after a start of the agent, and while something is undecided. */
 const SOON_MS = 10_000;
-const LOOKS_AFTER_START = 6;
+/** For three minutes: so long a busy node may take to compile its programs. */
+const LOOKS_AFTER_START = 18;
 const LATER_MS = 60_000;
 /** The agent tries a failed regeneration again within seconds. What fails for longer is said. */
 const CONFIRM_MS = 20_000;
