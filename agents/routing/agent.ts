@@ -52,8 +52,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
       routes.configChanged();
       routesQueue.add('');
       addSourceChecks();
-      clearTimeout(lostTimer);
-      lostTimer = setTimeout(() => lostQueue.add(''), LOST_RANGES_MS).unref();
+      lookForLostRangesSoon();
     },
   });
   const metrics = createMetrics(() => config.problems.length === 0);
@@ -68,6 +67,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     onChange: () => {
       recheckRoutes();
       addSourceChecks();
+      lookForLostRangesSoon();
     },
   });
   const ciliumConfig = new Reflector<ConfigMap>({
@@ -100,7 +100,7 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     cilium,
     frontend: (name) => frontends().find(({ pod }) => pod === name),
   });
-  const lostRanges = new LostRangesCheck({ kube, log, metrics, namespace, node, cilium, vpn });
+  const lostRanges = new LostRangesCheck({ kube, log, metrics, namespace, node, cilium, vpn, frontends });
   const health = new CiliumHealth({ kube, log, metrics, namespace, node, cilium });
 
   const tasks = new Tasks(log, metrics);
@@ -125,8 +125,12 @@ export function createAgent(kube: KubeClient, log: Log, settings: Settings) {
     routes.recheck();
     routesQueue.add('');
   };
-  /** Until the lost ranges are looked at after a change of the configuration. */
+  /** Until the lost ranges are looked at after a change of the configuration or of a frontend. */
   let lostTimer: NodeJS.Timeout | undefined;
+  const lookForLostRangesSoon = (): void => {
+    clearTimeout(lostTimer);
+    lostTimer = setTimeout(() => lostQueue.add(''), LOST_RANGES_MS).unref();
+  };
   /** Pods whose source check is looked after. */
   let checked: ReadonlySet<string> = new Set();
   const addSourceChecks = (): void => {

@@ -13,6 +13,8 @@ export interface Frontend {
   readonly site: string;
   /** The pod's address of each family that it has. */
   readonly addresses: Readonly<Partial<Record<Family, string>>>;
+  /** Its node's address. */
+  readonly host?: string;
   /** Its deletion was asked for: its interface goes before the Pod does. */
   readonly ends: boolean;
 }
@@ -49,7 +51,15 @@ function frontendOf({ metadata, status }: Pod): Frontend | undefined {
   const addresses: Partial<Record<Family, string>> = {};
   for (const address of [first, ...rest]) addresses[address.includes(':') ? 6 : 4] ??= address;
   const { name, uid, labels, deletionTimestamp } = metadata;
-  return { pod: name, uid, site: labels?.[SITE_LABEL] ?? '', addresses, ends: deletionTimestamp !== undefined };
+  const host = status?.hostIP === undefined ? {} : { host: status.hostIP };
+  return {
+    pod: name,
+    uid,
+    site: labels?.[SITE_LABEL] ?? '',
+    addresses,
+    ...host,
+    ends: deletionTimestamp !== undefined,
+  };
 }
 
 /** In canonical text. */

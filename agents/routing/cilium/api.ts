@@ -23,6 +23,8 @@ export class CiliumError extends Error {
 /** One of the agent's entries of who owns which range. */
 export interface IpEntry {
   readonly cidr: string;
+  /** Address of the node that its packets are sent to. */
+  readonly hostIP?: string;
   readonly metadata?: { readonly source?: string };
 }
 

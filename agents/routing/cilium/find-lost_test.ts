@@ -30,4 +30,20 @@ test('a policy’s inside, listed before it', loss, [entry('10.8.7.0/24'), steer
 test('the first of two inside', loss, [steered(RANGE), entry('10.8.7.0/24'), entry('10.8.9.9/32')], INSIDE);
 test('a CiliumEndpoint’s inside', loss, [steered(RANGE), steered('10.8.7.0/24')], undefined);
 test('another range inside that is lost itself', loss, [steered(RANGE), entry('10.8.1.0/24')], undefined);
+const sentTo = (hostIP: string): IpEntry => ({ ...steered(RANGE), hostIP });
+const onThisNode = test.macro((tt, entries: IpEntry[], expected: Loss | undefined) => {
+  tt.deepEqual(findLoss(RANGE, freeze(entries), RANGES, '192.0.2.10'), expected);
+});
+test('the frontend runs here, and the range is sent here', onThisNode, [sentTo('192.0.2.10')], undefined);
+test('the frontend runs here, and the range is sent to another node', onThisNode, [sentTo('192.0.2.11')], {
+  cidr: RANGE,
+  kind: 'behind',
+});
+test(
+  'the frontend runs here, and the agent does not say where the range is sent',
+  onThisNode,
+  [steered(RANGE)],
+  undefined,
+);
+test('the frontend runs elsewhere: which node is right is not known', loss, [sentTo('192.0.2.11')], undefined);
 test('taken by a policy, and one inside', loss, [entry(RANGE), entry('10.8.7.0/24')], { cidr: RANGE, kind: 'policy' });

@@ -33,6 +33,8 @@ interface Deps {
   readonly node: string;
   readonly cilium: CiliumApi;
   readonly vpn: () => Vpn | undefined;
+  /** That run on this node. */
+  readonly frontends: () => readonly Frontend[];
 }
 
 export class LostRangesCheck {
@@ -103,16 +105,18 @@ export class LostRangesCheck {
     return false;
   }
 
-  async #findLosses(index: RangeIndex<{ cidr: Cidr }>): Promise<Loss[]> {
+  async #findLosses(index: RangeIndex<{ cidr: Cidr; site: string }>): Promise<Loss[]> {
     const { cilium } = this.#deps;
+    const hosts = new Map(this.#deps.frontends().map(({ site, host }) => [site, host]));
+    const find = (cidr: Cidr, entries: readonly IpEntry[]): Loss | undefined =>
+      findLoss(cidr, entries, known, hosts.get(index.get(cidr)?.site ?? ''));
     const ranges = index.all().map(({ cidr }) => cidr);
     const known: ReadonlySet<string> = new Set(ranges);
     const losses: (Loss | undefined)[] = [];
-    if (ranges.length <= ONE_BY_ONE)
-      for (const cidr of ranges) losses.push(findLoss(cidr, await cilium.entries(cidr), known));
+    if (ranges.length <= ONE_BY_ONE) for (const cidr of ranges) losses.push(find(cidr, await cilium.entries(cidr)));
     else {
       const entries = groupByRange(index, await cilium.entries());
-      for (const cidr of ranges) losses.push(findLoss(cidr, entries.get(cidr) ?? [], known));
+      for (const cidr of ranges) losses.push(find(cidr, entries.get(cidr) ?? []));
     }
     return losses.filter((loss) => loss !== undefined);
   }
@@ -123,7 +127,7 @@ export class LostRangesCheck {
       this.#said.say(keyOf(loss), loss.kind, () =>
         log.error(
           { ...loss, problem: PROBLEMS[loss.kind] },
-          loss.kind === 'behind' ? 'Cilium does not have this range here yet' : 'Cilium has lost this range here',
+          loss.kind === 'behind' ? 'Cilium does not know yet where this range is' : 'Cilium has lost this range here',
         ),
       );
     const keys = new Set(losses.map(keyOf));
@@ -162,7 +166,7 @@ const PROBLEMS: Record<Loss['kind'], string> = {
   missing: "Cilium's agent on this node has no entry for the range although a frontend runs: see endpoint-sync",
   policy: 'a network policy has this CIDR and took the range: select the frontends by their labels instead',
   behind:
-    "Cilium's agent on this node does not know the frontend's pod yet. With CiliumEndpointSlices cilium-operator tells the nodes: see whether it runs (kubectl -n kube-system get deployment cilium-operator)",
+    "Cilium's agent on this node does not know where the frontend runs now. With CiliumEndpointSlices cilium-operator tells the nodes: see whether it runs (kubectl -n kube-system get deployment cilium-operator)",
   inside:
     'a network policy has a CIDR inside the range (part), which is lost to the VPN: select the frontends by their labels instead',
 };

@@ -14,6 +14,7 @@ import { KubeClient } from '../../lib/kube/client.ts';
 import type { Pod } from '../../lib/kube/objects.ts';
 import { createLog } from '../../lib/log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
+import type { Frontend } from '../frontends.ts';
 import { CiliumApi, CiliumError } from './api.ts';
 import { LostRangesCheck } from './lost-ranges.ts';
 
@@ -67,6 +68,8 @@ interface Bench {
   readonly said: string[];
   readonly metrics: Metrics;
   vpn: Vpn | undefined;
+  /** Frontends of this node. */
+  here: readonly Frontend[];
   /** When it is to be looked at again. */
   look(): Promise<number | undefined>;
   /** Ranges that endpoint-sync can bring back: `pod cidr`. */
@@ -113,6 +116,7 @@ async function start(tt: ExecutionContext, vpn: Vpn | undefined): Promise<Bench>
     node: 'node-a',
     cilium: new CiliumApi(own),
     vpn: () => bench.vpn,
+    frontends: () => bench.here,
   });
   const bench: Bench = {
     agent,
@@ -123,6 +127,7 @@ async function start(tt: ExecutionContext, vpn: Vpn | undefined): Promise<Bench>
     said,
     metrics,
     vpn,
+    here: [],
     endpointSync: (status = () => 200) => endpointSync(tt, hints, status),
     look: async () => ((await check.reconcile()) ?? undefined)?.afterMs,
     lost: () => check.lost.map(({ pod, cidr }) => `${pod} ${cidr}`),
@@ -232,10 +237,21 @@ test.serial(
     await bench.look();
     tt.deepEqual(
       [bench.lost(), bench.hints, bench.said],
-      [[], [], ['error Cilium does not have this range here yet 10.8.0.0/16 behind']],
+      [[], [], ['error Cilium does not know yet where this range is 10.8.0.0/16 behind']],
     );
   },
 );
+
+test.serial('the frontend runs here, and Cilium sends its ranges to another node', async (tt) => {
+  const bench = await start(tt, configOf(goodSpec({ peerCIDRs: ['10.8.0.0/16'] })).vpn);
+  bench.here = [{ pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, host: '192.0.2.10', ends: false }];
+  bench.agent.ipcache.set('10.8.0.0/16', { ...STEERED, hostIP: '192.0.2.11' });
+  await lookTwice(bench);
+  bench.agent.ipcache.set('10.8.0.0/16', { ...STEERED, hostIP: '192.0.2.10' });
+  await bench.look();
+  tt.deepEqual(bench.lost(), []);
+  tt.deepEqual(bench.said, ['error Cilium does not know yet where this range is 10.8.0.0/16 behind', ALL_KNOWN]);
+});
 
 test.serial('missing now and then, never for long: not lost', async (tt) => {
   const bench = await start(tt, DUAL);
