@@ -1,5 +1,4 @@
 /** What `routing` does at Cilium's agent, a stand-in for it: the source check of the frontends, and ranges that it has lost. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import type { FrontendState } from '../../agents/routing/frontend-state.ts';
 import { until } from '../api/agent.ts';
@@ -58,8 +57,9 @@ test.serial(
   async (t) => {
     const site = await createSite(t, fixture);
     const { cilium } = site.nodeA;
-    cilium.patchMs = 1500;
-    const [a, b] = await Promise.all([site.start('nodeA'), site.start('nodeB')]);
+    cilium.patchMs = 3000;
+    const b = await site.start('nodeB');
+    const a = await site.start('nodeA');
     // Cilium says so at once, and does so when it answers.
     await untilWaiting(a, /^Cilium's source check is on and being turned off$/);
     t.deepEqual(await a.metric(OFF), {});
@@ -68,7 +68,7 @@ test.serial(
     t.is(setting(cilium), 'Disabled');
     const { pod, ms } = await untilLogged(a, TURNED_OFF);
     t.is(pod, POD.name);
-    t.true(Number(ms) >= 1500);
+    t.true(Number(ms) >= 3000);
     t.deepEqual(await a.metric(OFF), { [THE_POD]: 1 });
     t.is((await a.metric('constellation_vpn_routing_repairs_total'))['{kind="source-check"}'], 1);
     await untilReady(b);
@@ -123,7 +123,7 @@ test.serial("Cilium's agent restarts, slowly, is killed: the check is off again 
     { downMs: 0, restoreMs: 0 },
   ].entries()) {
     await cilium.restart(restart);
-    await untilOff(cilium, 4_000);
+    await untilOff(cilium);
     await until(() => logged(a, TURNED_OFF) === i + 2, 'it to be logged');
     t.is(patches(cilium), i + 2);
   }
@@ -144,27 +144,26 @@ test.serial('the endpoint is restored over what was set after a restart: looked 
 });
 
 test.serial(
-  'no socket for 12 s: nobody is bothered for 10 s, then it is said once; what was off counts as off',
+  'no socket for more than 10 s: nobody is bothered for that long, then it is said once; what was off counts as off',
   async (t) => {
     const site = await createSite(t, fixture);
     const { cilium } = site.nodeA;
     cilium.patchMs = 100;
     await cilium.stop();
-    const stoppedAt = performance.now();
     const a = await site.start('nodeA');
     await untilRoutes(t, site.world.nodeA, ON_A);
     // Nothing else waits for it.
     await untilReady(a);
     await untilWaiting(a, /^GET \/v1\/endpoint\/ipv4:10\.10\.0\.5\/config at .*cilium\.sock: there is no such socket$/);
     t.deepEqual(await a.metric(OFF), { [THE_POD]: 0 });
-    t.deepEqual(a.errors(), []);
-    const error = await untilLogged(a, FAILED, undefined, 20_000);
+    const error = await untilLogged(a, FAILED);
+    t.is(a.errors()[0], error);
     t.is(error.task, `source-check ${POD.name}`);
     t.regex(problemOf(error), /there is no such socket$/);
-    t.true(performance.now() - stoppedAt > 9_000);
-    await sleep(Math.max(0, stoppedAt + 12_000 - performance.now()));
+    const { ts } = await untilLogged(a, 'started');
+    t.true(Date.parse(error.ts) - Date.parse(ts) > 9_000);
     await cilium.start();
-    await untilOff(cilium, 4_000);
+    await untilOff(cilium);
     await untilServed(a);
     await untilLogged(a, 'does not fail any more');
     t.is(a.errors().length, 1);

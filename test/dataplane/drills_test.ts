@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { until, type LogRecord } from '../api/agent.ts';
+import { settled, until, type LogRecord } from '../api/agent.ts';
 import { NAMESPACE } from '../api/cilium.ts';
 import type { Netns } from './netns.ts';
 import {
@@ -73,11 +73,7 @@ const checks = async (agent: Routing) => (await agent.metric(CHECKS))['{extent="
 test.serial('each of our routes is deleted, one by one and all at once: it is back by the event', async (t) => {
   const site = await createSite(t, fixture);
   const { a, b } = await startBoth(t, site);
-  await sleep(3_500); // once more after its start an agent looks at everything
-  for (const [agent, netns, expected, deletions] of [
-    [a, site.world.nodeA, ON_A, [`${IPV4} via 10.10.0.5`, `${IPV6} via fd00:10::5`, ...UNREACHABLE]],
-    [b, site.world.nodeB, ON_B, [`${IPV4} dev cilium_host`, `${IPV6} dev cilium_host`, ...UNREACHABLE]],
-  ] as const) {
+  const restored = async (agent: Routing, netns: Netns, expected: readonly string[], deletions: readonly string[]) => {
     await untilSettled(agent);
     const before = await checks(agent);
     for (const [i, deletion] of deletions.entries()) {
@@ -95,7 +91,12 @@ test.serial('each of our routes is deleted, one by one and all at once: it is ba
     const sum = (await agent.metric('constellation_vpn_routing_repair_seconds_sum'))[''] ?? NaN;
     t.true(sum > 0 && sum < 10, `repairs took ${sum} s`);
     t.deepEqual(agent.errors(), []);
-  }
+  };
+  // Both at once: each is to be done before its agent looks at everything again.
+  await Promise.all([
+    restored(a, site.world.nodeA, ON_A, [`${IPV4} via 10.10.0.5`, `${IPV6} via fd00:10::5`, ...UNREACHABLE]),
+    restored(b, site.world.nodeB, ON_B, [`${IPV4} dev cilium_host`, `${IPV6} dev cilium_host`, ...UNREACHABLE]),
+  ]);
 });
 
 test.serial(
@@ -215,8 +216,8 @@ test.serial('the API server is away at the start: the routes of before stay unti
   for (const watch of seen) t.deepEqual(await watch.stop(), []);
   await site.nodeA.relay.restore();
   await site.nodeB.relay.restore();
-  await untilRoutes(t, nodeA, throughPod([IPV4, '172.16.0.0/16']), 20_000);
-  await untilRoutes(t, nodeB, throughTunnel([IPV4, '172.16.0.0/16']), 20_000);
+  await untilRoutes(t, nodeA, throughPod([IPV4, '172.16.0.0/16']), 60_000);
+  await untilRoutes(t, nodeB, throughTunnel([IPV4, '172.16.0.0/16']), 60_000);
   for (const agent of again) await untilReady(agent);
 });
 
@@ -328,7 +329,7 @@ test.serial('ip is missing, fails, works: says so, goes on, and heals', async (t
   t.regex((await a.get('/frontend?ip=10.10.0.5')).text, /"ready":false.*ip: is not on PATH/);
   t.is((await a.get('/livez')).status, 200);
   await ip.set('works');
-  await untilRoutes(t, nodeA, ON_A, 20_000);
+  await untilRoutes(t, nodeA, ON_A, 60_000);
   await untilReady(a);
   await untilLogged(a, 'the kernel is watched again');
   await untilLogged(a, 'does not fail any more');
@@ -341,7 +342,7 @@ test.serial('ip is missing, fails, works: says so, goes on, and heals', async (t
     'ip: ended with exit code 3: out of luck',
   );
   await ip.set('works');
-  await untilRoutes(t, nodeA, ON_A, 20_000);
+  await untilRoutes(t, nodeA, ON_A, 60_000);
   await untilReady(a);
   t.deepEqual(await a.metric(PRESENT), { '': 2 });
   t.is(await a.stop(), 0);
@@ -503,11 +504,11 @@ test.serial('nothing changes: no request, no route, no line in the log', async (
     'the source check',
   );
   await until(() => logged(a, "Cilium's source check turned off") > 0, 'the log');
-  await sleep(500);
   const requests = async () => (await fixture.cluster.audit()).filter(({ user }) => user === ACCOUNT).length;
+  await settled(requests, 'the number of requests');
   const seen = [await watchRoutes(nodeA), await watchRoutes(nodeB)];
   const before = { requests: await requests(), lines: a.log.length + b.log.length };
-  await sleep(20_000);
+  await sleep(12_000); // what polls every 10 s would show
   t.deepEqual({ requests: await requests(), lines: a.log.length + b.log.length }, before);
   for (const watch of seen) t.deepEqual(await watch.stop(), []);
 });

@@ -17,7 +17,7 @@ import {
   type SiteOptions,
   type SiteSpec,
 } from './frontend.ts';
-import { capture, ping, startFlow } from './traffic.ts';
+import { answered, capture, ping, startFlow } from './traffic.ts';
 
 const FAILURES = 'constellation_vpn_frontend_negotiation_failures_total';
 
@@ -155,7 +155,7 @@ test.serial('one CHILD_SA for all: a changed range makes the new one before the 
     const labels = Object.keys(await agent.metric('ipsec_child_sa_state'));
     return sas.length === 1 && labels[0]?.includes('fd12:3456::/48');
   }, 'the new CHILD_SA alone');
-  t.is((await ping(site.world.client, 'fd12:3456::9')).received, 3);
+  t.true(await answered(site.world.client, 'fd12:3456::9'));
   const { sent, received } = await flow.stop();
   t.log(`${sent - received} of ${sent} lost`);
   t.true(sent - received < 100);
@@ -170,7 +170,7 @@ test.serial('from a CHILD_SA for each range to one for all: it stands before the
   const { sent, received } = await flow.stop();
   t.log(`${sent - received} of ${sent} lost`);
   t.true(sent - received < 100);
-  for (const to of ['192.168.50.9', 'fd12:3456::9']) t.is((await ping(site.world.client, to)).received, 3);
+  for (const to of ['192.168.50.9', 'fd12:3456::9']) t.true(await answered(site.world.client, to));
 });
 
 test.serial(
@@ -190,7 +190,7 @@ test.serial(
     t.is(received, sent);
     await site.charon.swanctl('--terminate', '--ike', 'site');
     await untilUp(agent, 2);
-    t.is((await ping(site.world.client, '192.168.50.9')).received, 3);
+    t.true(await answered(site.world.client, '192.168.50.9'));
     t.false(JSON.stringify(agent.log).includes('battery'));
   },
 );
@@ -264,7 +264,7 @@ test.serial('the socket vanishes in the middle of commands, again and again', as
     await site.startCharon();
   }
   await untilUp(agent, 2, 30_000);
-  t.is((await ping(site.world.client, '192.168.50.9')).received, 3);
+  t.true(await answered(site.world.client, '192.168.50.9'));
 });
 
 test.serial('no configuration, a broken one, an unknown site: said, and what ran goes on', async (t) => {
@@ -301,7 +301,7 @@ test.serial('another gateway address: the next IKE_SA takes the place of the old
     20_000,
   );
   await untilUp(agent, 2);
-  t.is((await ping(site.world.client, '192.168.50.9')).received, 3);
+  t.true(await answered(site.world.client, '192.168.50.9'));
 });
 
 test.serial('a connection that somebody else loaded is unloaded, and only our keys are known', async (t) => {

@@ -6,7 +6,7 @@ import { Volume } from '../volume.ts';
 import { configOf, gatewayConf, PSK, startFrontend, untilUp, USER } from './frontend.ts';
 import { createGroup, type Netns } from './netns.ts';
 import { startStrongswan } from './strongswan.ts';
-import { ping } from './traffic.ts';
+import { answered } from './traffic.ts';
 
 const PAIRS = 50;
 /** Processes that start at the same time. */
@@ -47,7 +47,7 @@ test('fifty frontends with fifty gateways: every tunnel comes up and carries tra
   // All of them at the same time.
   for (let i = 0; i < PAIRS; i++) {
     const pod = group.spaces[`pod${i}`] as Netns;
-    t.is((await ping(pod, '192.168.50.1', { from: '10.10.0.5' })).received, 3, pod.name);
+    t.true(await answered(pod, '192.168.50.1', { from: '10.10.0.5' }), pod.name);
   }
 });
 

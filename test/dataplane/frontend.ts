@@ -252,7 +252,7 @@ async function natGateway({ nodeA, wire }: World): Promise<void> {
 }
 
 /** Waits until this many CHILD_SAs carry traffic. */
-export async function untilUp(agent: Frontend, children: number, limitMs = 20_000): Promise<void> {
+export async function untilUp(agent: Frontend, children: number, limitMs?: number): Promise<void> {
   const installed = async (): Promise<boolean> => {
     const states = Object.values(await agent.metric('ipsec_child_sa_state'));
     return states.filter((state) => state === INSTALLED).length >= children;

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { until } from '../api/agent.ts';
 import type { Netns } from './netns.ts';
 import { createSite, ourRoutes, runToEnd, securityOf, setUp, type Run, type Site } from './routing.ts';
-import { capture, ping, tcpTransfer } from './traffic.ts';
+import { answered, capture, ping, tcpTransfer } from './traffic.ts';
 import { blockIcmp, connectPlainTunnel } from './world.ts';
 
 const fixture = setUp(test);
@@ -37,7 +37,7 @@ async function started(t: ExecutionContext, config?: string): Promise<Site> {
   if (config !== undefined) await site.volume.set(config);
   const agents = [await site.start('nodeA'), await site.start('nodeB')];
   t.teardown(() => Promise.all(agents.map((agent) => agent.stop('SIGKILL'))));
-  const { exitCode } = await site.init('--timeout', '20');
+  const { exitCode } = await site.init('--timeout', '60');
   t.is(exitCode, 0);
   await until(async () => (await ourRoutes(site.world.nodeB)).length === 4, "nodeB's routes");
   return site;
@@ -50,8 +50,10 @@ test.serial('sets the pod up, and waits until the host has done its part', async
   const theirs = await pod.exec('nft', 'list', 'table', 'inet', 'theirs');
   t.is(await forwarding(pod), '0\n0');
 
-  const running = site.init('--timeout', '30');
-  await sleep(1_500);
+  const running = site.init('--timeout', '60');
+  // What it does before it asks for the first time.
+  await until(async () => (await forwarding(pod)) === '1\n1', 'forwarding');
+  await sleep(500);
   const agent = await site.start('nodeA');
   t.teardown(() => agent.stop('SIGKILL'));
   const run = await running;
@@ -104,7 +106,7 @@ const clamped = test.macro(async (t, family: 4 | 6) => {
   await site.volume.set(withMtu(1300));
   t.is((await site.init()).exitCode, 0);
   for (const outwards of [true, false]) {
-    const passing = await transfer(outwards, 30_000);
+    const passing = await transfer(outwards, 60_000);
     t.true(passing.digestsEqual, `with the clamp ${outwards ? 'outwards' : 'inwards'}: ${JSON.stringify(passing)}`);
   }
 });
@@ -179,7 +181,7 @@ const initWith = (site: Site, env: Record<string, string>, ...args: string[]): P
     securityOf(fixture.rendered, 'StatefulSet', 'routing-init'),
     [
       ...`init --config ${site.volume.file} --pod-ip 10.10.0.5 --host-ip 192.0.2.10 --site berlin`.split(' '),
-      ...`--sysctl-folder /proc/sys/net --timeout 20`.split(' '),
+      ...`--sysctl-folder /proc/sys/net --timeout 60`.split(' '),
       ...args,
     ],
     env,
@@ -202,7 +204,7 @@ test.serial(
     ]);
     t.deepEqual(await leaks(site), []);
     await connectPlainTunnel(site.world);
-    for (const family of FAMILIES) t.is((await ping(client, ONPREM[family])).received, 3, `IPv${family}`);
+    for (const family of FAMILIES) t.true(await answered(client, ONPREM[family]), `IPv${family}`);
     t.is((await initWith(site, env)).exitCode, 0);
     t.is((await ourRoutes(frontend)).length, 2, 'twice is once');
 
@@ -223,7 +225,7 @@ test.serial('a kernel without nftables: said, and all but the clamp works', asyn
   );
   t.deepEqual(await leaks(site), []);
   await connectPlainTunnel(site.world);
-  t.is((await ping(site.world.client, ONPREM[4])).received, 3);
+  t.true(await answered(site.world.client, ONPREM[4]));
 });
 
 test.serial('an nft that is killed is no lesser kernel: nothing is forwarded', async (t) => {

