@@ -24,9 +24,9 @@ export function causesOf(ranges: ReadonlyMap<Cidr, Way | Refusal>): Map<string, 
 
 /**
  * Often there for a moment, in milliseconds: a Pod's address can be known before the host has the route, and still be when
- * a pod's network was made anew.
+ * a pod's network was made anew; Cilium's agent makes its device when a node starts, and gives it addresses a little later.
  */
-const HOLDS_MS: Partial<Record<RefusalReason, number>> = { 'no-endpoint-route': 5_000 };
+const HOLDS_MS: Partial<Record<RefusalReason, number>> = { 'no-endpoint-route': 5_000, 'no-cilium-host': 10_000 };
 
 /** Holds back what may be over in a moment. */
 export class DueCauses {

@@ -26,6 +26,7 @@ test('one cause for all that have it, with the first of them; ranges with a way 
 
 const ROUTE = { cidr: cidr('10.8.0.0/16'), reason: 'no-endpoint-route', ranges: 1 } as const;
 const KERNEL = { cidr: cidr('10.9.0.0/16'), reason: 'kernel', ranges: 1 } as const;
+const DEVICE = { cidr: cidr('10.8.0.0/16'), reason: 'no-cilium-host', ranges: 1 } as const;
 const causes = (all: Record<string, Cause>) => new Map(Object.entries(all));
 
 /** Milliseconds, what there is then, and of that what is to be said, and when to look again. */
@@ -51,6 +52,13 @@ test(
   [10, { r: { ...ROUTE, ranges: 2 } }, [], 4_990],
   [5_000, { r: ROUTE }, ['r']],
   [60_000, { r: ROUTE }, ['r']],
+);
+test(
+  'no device of Cilium’s, and then no address on it: neither for long enough',
+  looks,
+  [0, { d: DEVICE }, [], 10_000],
+  [8_000, { a: DEVICE }, [], 10_000],
+  [9_000, {}, []],
 );
 test(
   'no endpoint route, and then there is: it starts anew',
