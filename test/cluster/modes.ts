@@ -3,7 +3,9 @@
  * every pod and host, Services, and removed by docs/uninstall.md.
  */
 import test, { type ExecutionContext } from 'ava';
+import { CILIUM_CHECKS } from '../contract/cilium-api.ts';
 import { ping } from '../dataplane/traffic.ts';
+import { ciliumTarget } from './cilium-target.ts';
 import { type ClusterOptions, startCluster } from './cluster.ts';
 import { connectSite, type Fixture, HOST, installed, OWN, settled } from './fixture.ts';
 import { createPods, type TestPod } from './pods.ts';
@@ -22,7 +24,7 @@ const MODES: readonly Mode[] = [
   { title: 'with kube-proxy', options: { cilium: { replacesKubeProxy: false } } },
   { title: 'native routing', options: { cilium: { routing: 'native' } }, check: nativeTraffic },
   { title: 'IPv4 and IPv6', options: { dualStack: true }, check: bothFamilies },
-  { title: 'Cilium 1.20', options: { cilium: { version: '1.20' } } },
+  { title: 'Cilium 1.20', options: { cilium: { version: '1.20' } }, check: otherVersion },
 ];
 
 for (const { title, options, check = traffic } of MODES)
@@ -77,6 +79,17 @@ async function nativeTraffic(t: ExecutionContext, { cluster, pods, own }: Fixtur
     (await outside.stop()).some((line) => line.includes(HOST)),
     'mended: pods of other nodes are not in clear',
   );
+}
+
+/** What routing takes for granted of the agents' API as well. */
+async function otherVersion(t: ExecutionContext, fixture: Fixture): Promise<void> {
+  await traffic(t, fixture);
+  const target = await ciliumTarget(fixture);
+  for (const [title, check] of Object.entries(CILIUM_CHECKS)) {
+    t.log(title);
+    await check(t, target);
+  }
+  await settled(fixture);
 }
 
 /** IPv6 in the tunnel whose outside is IPv4, and the other way round. */
