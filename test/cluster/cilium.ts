@@ -130,8 +130,13 @@ export function ciliumValues(cilium: Cilium, { host, port, podCIDRs, dualStack }
       : { tunnelProtocol: 'vxlan' }),
     endpointRoutes: { enabled: true },
     kubeProxyReplacement: cilium.replacesKubeProxy ? 'true' : 'false',
-    bpf: { masquerade: true },
-    ipMasqAgent: { enabled: true, config: { nonMasqueradeCIDRs: ['10.0.0.0/8'], masqLinkLocal: true } },
+    // BPF can masquerade only where it replaces kube-proxy, and ip-masq-agent needs that.
+    ...(cilium.replacesKubeProxy
+      ? {
+          bpf: { masquerade: true },
+          ipMasqAgent: { enabled: true, config: { nonMasqueradeCIDRs: ['10.0.0.0/8'], masqLinkLocal: true } },
+        }
+      : { egressMasqueradeInterfaces: 'eth0' }),
     ciliumEndpointSlice: { enabled: cilium.slices },
     devices: 'eth0',
     // As systemd does it, the node has mounted these.

@@ -83,7 +83,7 @@ export async function settled(fixture: Fixture): Promise<void> {
 }
 
 /** Resolves when kubelet says of all pods of the VPN that they are ready. */
-async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
+export async function rolledOut({ kubectl }: AnyCluster): Promise<void> {
   for (const object of ['daemonset/vpn-routing', 'deployment/vpn-endpoint-sync', 'statefulset/vpn-frontend'])
     await kubectl(['-n', NAMESPACE, 'rollout', 'status', object, '--timeout=120s']);
 }
