@@ -125,6 +125,17 @@ export async function uninstall(cluster: Kubectl, checkout: Checkout): Promise<s
   return runAll(cluster, checkout, await commandsOf('docs/uninstall.md', '# Removing', undefined));
 }
 
+/** Runs the two commands of docs/routing.md that take the change to Cilium back. */
+export async function wayBack(cluster: Kubectl, checkout: Checkout): Promise<string> {
+  return runAll(cluster, checkout, await commandsOf('docs/routing.md', '**The way back**', '**One node at a time.**'));
+}
+
+/** The commands of docs/routing.md, "One node at a time": what comes before the change to Cilium, and what is for each node. */
+export async function oneNodeAtATime(): Promise<{ before: string; forNode: (node: string) => string }> {
+  const [before = '', restart = ''] = await commandsOf('docs/routing.md', '**One node at a time.**', '## What it must');
+  return { before, forNode: (node) => restart.replace('NODE', node) };
+}
+
 type Kubectl = Pick<AnyCluster, 'kubectl' | 'kubectlPath' | 'kubeconfig'>;
 
 /** The lines of a page that are indented as code, between two texts of it, as they stand there. */
@@ -140,7 +151,7 @@ async function commandsOf(page: string, from: string, to: string | undefined): P
  * In the checkout's folder, one after the other, by a shell that stops at what fails. `npm run render` prints what kustomize
  * does (README.md, "the same bytes"; the checkout has no npm packages).
  */
-async function runAll(
+export async function runAll(
   { kubectlPath, kubeconfig }: Kubectl,
   { folder }: Checkout,
   commands: readonly string[],
