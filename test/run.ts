@@ -1,7 +1,7 @@
 /**
- * Runs the test tiers: `npm test` all of them, `npm run test:<tier>` one. Prints every failure as it happens and last
- * one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the reason; in CI
- * (CI=true) that is a failure.
+ * Runs the test tiers: `npm test` all of them but those that take too long, `npm run test:<tier>` one. Prints every failure
+ * as it happens and last one line `N passed, N failed, N skipped`. A tier whose machine lacks something is left out with the
+ * reason; in CI (CI=true) that is a failure.
  */
 import { dirname } from 'node:path';
 import { readFile } from 'node:fs/promises';
@@ -20,9 +20,15 @@ interface Tier {
   readonly command?: readonly string[];
   /** Why this machine can't run it, or undefined. */
   readonly missing: () => Promise<string | undefined>;
+  /** Takes too long for every change. */
+  readonly onlyByName?: boolean;
 }
 
 const AVA = ['ava', '--tap'];
+/** A cluster each: two at a time take turns on a small machine, and what is measured is worse for it. */
+const ONE_BY_ONE = [...AVA, '--concurrency=1'];
+const missingForCluster = async (): Promise<string | undefined> =>
+  (await unableNetwork()) ?? (await unableCilium()) ?? lacking('cluster');
 
 const TIERS: Record<string, Tier> = {
   unit: {
@@ -67,12 +73,15 @@ const TIERS: Record<string, Tier> = {
   },
   cluster: {
     files: ['test/cluster/*_test.ts'],
-    // A cluster each: two at a time take turns on a small machine, and what is measured is worse for it.
-    command: [...AVA, '--concurrency=1'],
+    command: ONE_BY_ONE,
     missing: async () =>
-      (await unableNetwork()) ??
-      (process.env.KUBECONFIG === undefined ? await unableCilium() : undefined) ??
-      lacking(process.env.KUBECONFIG === undefined ? 'cluster' : 'existing'),
+      process.env.KUBECONFIG === undefined ? missingForCluster() : ((await unableNetwork()) ?? lacking('existing')),
+  },
+  modes: {
+    files: ['test/cluster/modes.ts', 'test/cluster/broken.ts'],
+    command: ONE_BY_ONE,
+    missing: missingForCluster,
+    onlyByName: true,
   },
 };
 
@@ -166,7 +175,7 @@ if (await isClosedToOthers()) {
 }
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
 for (const [name, tier] of Object.entries(TIERS)) {
-  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  if (positionals.length > 0 ? !positionals.includes(name) : tier.onlyByName === true) continue;
   const started = Date.now();
   const reason = await tier.missing();
   if (reason === undefined) {
