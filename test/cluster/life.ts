@@ -252,7 +252,23 @@ ownEvent('the API server is started again', {}, async () => {
   await sleep(2000);
   await servers.startServer('kube-apiserver');
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
+  await operatorWorks();
 });
+
+/** Cilium's operator holds its lease from now on, and renews it. Without the API server it ends itself. */
+async function operatorWorks(): Promise<void> {
+  const lease = [
+    '-n',
+    'kube-system',
+    'get',
+    'lease',
+    'cilium-operator-resource-lock',
+    '-o',
+    'jsonpath={.spec.renewTime}',
+  ];
+  const since = new Date().toISOString();
+  await until('cilium-operator works', 120_000, async () => (await fixture.cluster.kubectl(lease)) > since);
+}
 
 ownEvent('etcd is away for 20 s', {}, async () => {
   const { servers } = fixture.own;
@@ -261,6 +277,7 @@ ownEvent('etcd is away for 20 s', {}, async () => {
   await servers.startServer('etcd');
   await until('the API server answers', 60_000, async () => (await kubectl('get', 'pods').catch(() => '')) !== '');
   for (const component of ['routing', 'endpoint-sync', 'frontend']) await ready(component);
+  await operatorWorks();
 });
 
 event('the frontend’s pod is deleted', { gapMs: 20_000, lost: true }, async () => {
@@ -278,7 +295,7 @@ event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async (
 // The nodes learn from CiliumEndpointSlices, which only the operator writes.
 ownEvent(
   'cilium-operator is away for 60 s while the frontend moves',
-  { gapMs: 150_000, lost: true, errors: /Cilium does not know yet where this range is.*cilium-operator/ },
+  { gapMs: 150_000, lost: true, errors: /cilium-operator.*Cilium does not know yet where this range is/ },
   async () => {
     const scaleOperator = (replicas: number) =>
       fixture.cluster.kubectl(['-n', 'kube-system', 'scale', 'deployment/cilium-operator', `--replicas=${replicas}`]);
@@ -295,6 +312,7 @@ ownEvent(
     );
     await back;
     await scaleOperator(1);
+    await operatorWorks();
     await fixture.cluster.kubectl(['uncordon', old]);
     await untilConnected(fixture, 150_000);
   },

@@ -124,13 +124,13 @@ export class LostRangesCheck {
   #say(losses: readonly (Loss & { readonly pod: string })[]): void {
     const { log } = this.#deps;
     for (const loss of losses)
-      this.#said.say(keyOf(loss), loss.kind, () =>
+      this.#said.say(sayKey(loss), loss.kind, () =>
         log.error(
           { ...loss, problem: PROBLEMS[loss.kind] },
           loss.kind === 'behind' ? 'Cilium does not know yet where this range is' : 'Cilium has lost this range here',
         ),
       );
-    const keys = new Set(losses.map(keyOf));
+    const keys = new Set(losses.map(sayKey));
     for (const key of this.#saidKeys) if (!keys.has(key)) this.#said.over(key);
     if (this.#saidKeys.size > 0 && keys.size === 0) log.info({}, 'Cilium knows every range here');
     this.#saidKeys = keys;
@@ -172,6 +172,8 @@ const PROBLEMS: Record<Loss['kind'], string> = {
 };
 
 const keyOf = ({ cidr, kind }: Loss): string => `${cidr} ${kind}`;
+/** What is behind is so with all ranges of a frontend, and said once. */
+const sayKey = (loss: Loss & { readonly pod: string }): string => (loss.kind === 'behind' ? loss.pod : keyOf(loss));
 
 function groupByRange(index: RangeIndex<{ cidr: Cidr }>, entries: readonly IpEntry[]): Map<Cidr, IpEntry[]> {
   const groups = new Map<Cidr, IpEntry[]>();
