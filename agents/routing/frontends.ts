@@ -51,16 +51,18 @@ function frontendOf({ metadata, status }: Pod): Frontend | undefined {
   const addresses: Partial<Record<Family, string>> = {};
   for (const address of [first, ...rest]) addresses[address.includes(':') ? 6 : 4] ??= address;
   const { name, uid, labels, deletionTimestamp } = metadata;
-  const host = status?.hostIP === undefined ? {} : { host: status.hostIP };
   return {
     pod: name,
     uid,
     site: labels?.[SITE_LABEL] ?? '',
     addresses,
-    ...host,
+    ...hostOf(status),
     ends: deletionTimestamp !== undefined,
   };
 }
+
+const hostOf = (status: Pod['status']): { host?: string } =>
+  status?.hostIP === undefined ? {} : { host: status.hostIP };
 
 /** In canonical text. */
 export const podAddresses = (status: Pod['status']): string[] =>
