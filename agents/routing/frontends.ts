@@ -13,8 +13,8 @@ export interface Frontend {
   readonly site: string;
   /** The pod's address of each family that it has. */
   readonly addresses: Readonly<Partial<Record<Family, string>>>;
-  /** Its node's address. */
-  readonly host?: string;
+  /** Its node's, as kubelet has them, in canonical text: one of each family, of an old kubelet the first alone. */
+  readonly hosts: readonly string[];
   /** Its deletion was asked for: its interface goes before the Pod does. */
   readonly ends: boolean;
 }
@@ -56,13 +56,13 @@ function frontendOf({ metadata, status }: Pod): Frontend | undefined {
     uid,
     site: labels?.[SITE_LABEL] ?? '',
     addresses,
-    ...hostOf(status),
+    hosts: hostAddresses(status),
     ends: deletionTimestamp !== undefined,
   };
 }
 
-const hostOf = (status: Pod['status']): { host?: string } =>
-  status?.hostIP === undefined ? {} : { host: status.hostIP };
+const hostAddresses = (status: Pod['status']): string[] =>
+  (status?.hostIPs?.map(({ ip }) => ip) ?? [status?.hostIP ?? '']).flatMap((ip) => canonicalAddress(ip) ?? []);
 
 /** In canonical text. */
 export const podAddresses = (status: Pod['status']): string[] =>

@@ -35,7 +35,14 @@ const found = test.macro((tt, pods: Pod[], vpn: Vpn, ...frontends: Frontend[]) =
   tt.deepEqual(frontendsOf(freeze(pods), vpn), { frontends, problems: [] });
   tt.deepEqual(frontendsOf(pods.toReversed(), vpn), { frontends, problems: [] });
 });
-const unnamed = { pod: 'f-0', uid: 'uid-f-0', site: '', addresses: { 4: '10.10.0.5' }, ends: false } as const;
+const unnamed = {
+  pod: 'f-0',
+  uid: 'uid-f-0',
+  site: '',
+  addresses: { 4: '10.10.0.5' },
+  hosts: [],
+  ends: false,
+} as const;
 const berlin = { ...unnamed, site: 'berlin' } as const;
 
 test('none', found, [], ONE);
@@ -54,8 +61,20 @@ test(
   [pod('b-0', { site: 'paris', ips: ['10.10.0.6'] }), pod('f-0', { site: 'berlin' })],
   TWO,
   berlin,
-  { pod: 'b-0', uid: 'uid-b-0', site: 'paris', addresses: { 4: '10.10.0.6' }, ends: false },
+  { pod: 'b-0', uid: 'uid-b-0', site: 'paris', addresses: { 4: '10.10.0.6' }, hosts: [], ends: false },
 );
+const onHost = (status: Pod['status']): Pod => ({ ...pod('f-0'), status: { ...pod('f-0').status, ...status } });
+test(
+  'its node’s addresses, canonical',
+  found,
+  [onHost({ hostIP: '192.0.2.10', hostIPs: [{ ip: '192.0.2.10' }, { ip: 'FD00::0010' }] })],
+  ONE,
+  { ...unnamed, hosts: ['192.0.2.10', 'fd00::10'] },
+);
+test('its node’s address, of an old kubelet', found, [onHost({ hostIP: '192.0.2.10' })], ONE, {
+  ...unnamed,
+  hosts: ['192.0.2.10'],
+});
 test('both families', found, [pod('f-0', { ips: ['10.10.0.5', 'fd00:10::5'] })], ONE, {
   ...unnamed,
   addresses: { 4: '10.10.0.5', 6: 'fd00:10::5' },

@@ -52,7 +52,7 @@ export function createMetrics(configValid: () => boolean) {
     }),
     lostRanges: new Gauge({
       name: `${PREFIX}_lost_ranges`,
-      help: "On-prem ranges that Cilium's agent on this node does not know, or has given to a policy.",
+      help: "On-prem ranges that Cilium's agent on this node does not know, gave to a policy, or sends to a node without their frontend.",
       registers,
     }),
     ciliumEndpointsFailing: new Gauge({

@@ -11,5 +11,7 @@ export interface Pod extends KubeObject {
     readonly phase?: string;
     readonly podIPs?: readonly { readonly ip: string }[];
     readonly hostIP?: string;
+    /** One of each family that the node has; since Kubernetes 1.29. */
+    readonly hostIPs?: readonly { readonly ip: string }[];
   };
 }

@@ -8,31 +8,36 @@ const FROM_ENDPOINT = 'custom-resource';
 export type Loss =
   /** The agent has no entry for the range, or a policy took it. Taking it out and putting it in again helps. */
   | { readonly cidr: Cidr; readonly kind: 'missing' | 'policy' }
-  /**
-   * The agent knows neither the range nor the frontend's own address, or sends the range to another node although the frontend
-   * runs on this one: the newest CiliumEndpoint has not reached the agent.
-   */
+  /** The agent knows neither the range nor the frontend's own address: the CiliumEndpoint has not reached it. */
   | { readonly cidr: Cidr; readonly kind: 'behind' }
+  /** The agent sends the range to another node although the frontend runs on this one: it has an older CiliumEndpoint. */
+  | { readonly cidr: Cidr; readonly kind: 'elsewhere' }
   /** The range is there, but a part of it is a policy's. Only the policy's change helps. */
   | { readonly cidr: Cidr; readonly kind: 'inside'; readonly part: string };
 
 /**
  * `entries`: those for the range and for all that is inside it. `ranges`: all on-prem ranges, which may lie inside each other.
- * `host`: this node's address, where the range's frontend runs on it.
+ * `hosts`: this node's addresses, where the range's frontend runs on it.
  */
 export function findLoss(
   cidr: Cidr,
   entries: readonly IpEntry[],
   ranges: ReadonlySet<string>,
-  host?: string,
+  hosts: readonly string[] = [],
 ): Loss | undefined {
   const own = entries.find((entry) => entry.cidr === cidr);
   if (own === undefined) return { cidr, kind: 'missing' };
   if (!isSteered(own)) return { cidr, kind: 'policy' };
-  if (host !== undefined && own.hostIP !== undefined && own.hostIP !== host) return { cidr, kind: 'behind' };
+  if (isElsewhere(own, hosts)) return { cidr, kind: 'elsewhere' };
   const part = entries.find((entry) => entry.cidr !== cidr && !ranges.has(entry.cidr) && !isSteered(entry));
   return part === undefined ? undefined : { cidr, kind: 'inside', part: part.cidr };
 }
+
+/** Cilium names one address of a node, of either family (pkg/k8s, GetCiliumEndpointNodeIP): judged where kubelet names one too. */
+const isElsewhere = ({ hostIP = '' }: IpEntry, hosts: readonly string[]): boolean => {
+  const same = hosts.filter((host) => host.includes(':') === hostIP.includes(':'));
+  return hostIP !== '' && same.length > 0 && !same.includes(hostIP);
+};
 
 /**
  * The entry is a CiliumEndpoint's. (A policy's has another source or none, and may have kept the name: what the agent does

@@ -32,17 +32,23 @@ test('a CiliumEndpoint’s inside', loss, [steered(RANGE), steered('10.8.7.0/24'
 test('another range inside that is lost itself', loss, [steered(RANGE), entry('10.8.1.0/24')], undefined);
 const sentTo = (hostIP: string): IpEntry => ({ ...steered(RANGE), hostIP });
 const onThisNode = test.macro((tt, entries: IpEntry[], expected: Loss | undefined) => {
-  tt.deepEqual(findLoss(RANGE, freeze(entries), RANGES, '192.0.2.10'), expected);
+  tt.deepEqual(findLoss(RANGE, freeze(entries), RANGES, ['192.0.2.10']), expected);
 });
 test('the frontend runs here, and the range is sent here', onThisNode, [sentTo('192.0.2.10')], undefined);
 test('the frontend runs here, and the range is sent to another node', onThisNode, [sentTo('192.0.2.11')], {
   cidr: RANGE,
-  kind: 'behind',
+  kind: 'elsewhere',
 });
 test(
   'the frontend runs here, and the agent does not say where the range is sent',
   onThisNode,
   [steered(RANGE)],
+  undefined,
+);
+test(
+  'the frontend runs here, and Cilium’s address of a node is of the other family',
+  onThisNode,
+  [sentTo('fd00::10')],
   undefined,
 );
 test('the frontend runs elsewhere: which node is right is not known', loss, [sentTo('192.0.2.11')], undefined);

@@ -117,7 +117,7 @@ export class CiliumHealth {
     // An agent that starts again fails later: until it is over, the last number stays.
     if (!this.#broken.counts) metrics.ciliumEndpointsFailing.set(0);
     else if (failing.length > 0) metrics.ciliumEndpointsFailing.set(failing.length);
-    if (change === 'begins') await this.#sayBroken(lasting ?? 0, failing.length, endpoints);
+    if (change === 'begins' && lasting !== undefined) await this.#sayBroken(lasting, failing.length, endpoints);
     else if (change === 'ends') {
       log.info({ endpoints }, 'Cilium regenerates the endpoints of this node again');
       this.#messages.delete('CiliumEndpointsFailing');

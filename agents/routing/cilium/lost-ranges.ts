@@ -37,10 +37,13 @@ interface Deps {
   readonly frontends: () => readonly Frontend[];
 }
 
+type LossOfPod = Loss & { readonly pod: string };
+
 export class LostRangesCheck {
   readonly #deps: Deps;
   readonly #said = new SayOnce();
-  #saidKeys: ReadonlySet<string> = new Set();
+  /** What was said last. */
+  #causes: ReadonlyMap<string, readonly LossOfPod[]> = new Map();
   /** What was missing at the last look, and since when, in milliseconds of `performance.now()`. */
   #suspects: ReadonlyMap<string, number> = new Map();
   #lost: readonly LostRange[] = [];
@@ -62,7 +65,10 @@ export class LostRangesCheck {
     const config = vpn();
     if (config === undefined) return;
     const losses = await this.#losses(config);
-    if (losses === undefined) return; // Cilium's agent is away: nothing is known
+    if (losses === undefined) {
+      this.#suspects = new Map(); // Cilium's agent is away: nothing is known
+      return;
+    }
     const now = performance.now();
     const suspects = new Map(losses.map((loss) => [keyOf(loss), this.#suspects.get(keyOf(loss)) ?? now]));
     this.#suspects = suspects;
@@ -76,7 +82,7 @@ export class LostRangesCheck {
   }
 
   /** With the pod whose CiliumEndpoint should list the range; ranges of sites that have no running frontend are not lost. */
-  async #losses(config: Vpn): Promise<(Loss & { readonly pod: string })[] | undefined> {
+  async #losses(config: Vpn): Promise<LossOfPod[] | undefined> {
     const index = new RangeIndex(
       config.sites.flatMap(({ name, peerCIDRs }) => peerCIDRs.map((cidr) => ({ cidr, site: name }))),
     );
@@ -88,7 +94,7 @@ export class LostRangesCheck {
     const { kube, namespace } = this.#deps;
     const { items } = await kube.list<Pod>(podsPath(namespace), { ...ofComponent('frontend'), resourceVersion: '0' });
     const frontends = new Map(frontendsOf(items, config).frontends.map((frontend) => [frontend.site, frontend]));
-    const losses: (Loss & { readonly pod: string })[] = [];
+    const losses: LossOfPod[] = [];
     for (const loss of found) {
       const frontend = frontends.get(index.get(loss.cidr)?.site ?? '');
       if (frontend === undefined) continue;
@@ -107,9 +113,9 @@ export class LostRangesCheck {
 
   async #findLosses(index: RangeIndex<{ cidr: Cidr; site: string }>): Promise<Loss[]> {
     const { cilium } = this.#deps;
-    const hosts = new Map(this.#deps.frontends().map(({ site, host }) => [site, host]));
+    const here = new Map(this.#deps.frontends().map(({ site, hosts }) => [site, hosts]));
     const find = (cidr: Cidr, entries: readonly IpEntry[]): Loss | undefined =>
-      findLoss(cidr, entries, known, hosts.get(index.get(cidr)?.site ?? ''));
+      findLoss(cidr, entries, known, here.get(index.get(cidr)?.site ?? ''));
     const ranges = index.all().map(({ cidr }) => cidr);
     const known: ReadonlySet<string> = new Set(ranges);
     const losses: (Loss | undefined)[] = [];
@@ -121,19 +127,24 @@ export class LostRangesCheck {
     return losses.filter((loss) => loss !== undefined);
   }
 
-  #say(losses: readonly (Loss & { readonly pod: string })[]): void {
+  #say(losses: readonly LossOfPod[]): void {
     const { log } = this.#deps;
-    for (const loss of losses)
-      this.#said.say(sayKey(loss), loss.kind, () =>
-        log.error(
-          { ...loss, problem: PROBLEMS[loss.kind] },
-          loss.kind === 'behind' ? 'Cilium does not know yet where this range is' : 'Cilium has lost this range here',
-        ),
-      );
-    const keys = new Set(losses.map(sayKey));
-    for (const key of this.#saidKeys) if (!keys.has(key)) this.#said.over(key);
-    if (this.#saidKeys.size > 0 && keys.size === 0) log.info({}, 'Cilium knows every range here');
-    this.#saidKeys = keys;
+    const causes = byCause(losses);
+    for (const [cause, [loss, ...others]] of causes)
+      if (loss !== undefined)
+        this.#said.say(cause, loss.kind, () =>
+          log.error({ ...loss, ranges: 1 + others.length, problem: PROBLEMS[loss.kind] }, MESSAGES[loss.kind]),
+        );
+    const ended = [...this.#causes].filter(([cause]) => !causes.has(cause));
+    for (const [cause] of ended) this.#said.over(cause);
+    if (causes.size === 0 && ended.some(([, all]) => all.some((loss) => this.#isMended(loss))))
+      log.info({}, 'Cilium knows every range here');
+    this.#causes = causes;
+  }
+
+  /** What only the frontend's node can see is not mended by a frontend that leaves it. */
+  #isMended({ kind, pod }: LossOfPod): boolean {
+    return kind !== 'elsewhere' || this.#deps.frontends().some((frontend) => frontend.pod === pod);
   }
 
   /** A hint to every endpoint-sync there is: whenever the list changed, and, since one that starts anew has forgotten it, at each look while there is one. */
@@ -162,18 +173,42 @@ export class LostRangesCheck {
 /** By taking a range out of the CiliumEndpoint and putting it in again. */
 const BROUGHT_BACK: ReadonlySet<Loss['kind']> = new Set(['missing', 'policy']);
 
+const LATE =
+  "Cilium's agent on this node does not know where the frontend runs now. With CiliumEndpointSlices cilium-operator tells the nodes: see whether it runs (kubectl -n kube-system get deployment cilium-operator)";
 const PROBLEMS: Record<Loss['kind'], string> = {
   missing: "Cilium's agent on this node has no entry for the range although a frontend runs: see endpoint-sync",
   policy: 'a network policy has this CIDR and took the range: select the frontends by their labels instead',
-  behind:
-    "Cilium's agent on this node does not know where the frontend runs now. With CiliumEndpointSlices cilium-operator tells the nodes: see whether it runs (kubectl -n kube-system get deployment cilium-operator)",
+  behind: LATE,
+  elsewhere: LATE,
   inside:
     'a network policy has a CIDR inside the range (part), which is lost to the VPN: select the frontends by their labels instead',
 };
 
+const LOST = 'Cilium has lost this range here';
+const UNKNOWN = 'Cilium does not know yet where this range is';
+const MESSAGES: Record<Loss['kind'], string> = {
+  missing: LOST,
+  policy: LOST,
+  inside: LOST,
+  behind: UNKNOWN,
+  elsewhere: UNKNOWN,
+};
+
 const keyOf = ({ cidr, kind }: Loss): string => `${cidr} ${kind}`;
-/** What is behind is so with all ranges of a frontend, and said once. */
-const sayKey = (loss: Loss & { readonly pod: string }): string => (loss.kind === 'behind' ? loss.pod : keyOf(loss));
+/** A CiliumEndpoint that has not come is so for all its ranges, and said once. */
+const causeOf = (loss: LossOfPod): string =>
+  loss.kind === 'behind' || loss.kind === 'elsewhere' ? `${loss.pod} ${loss.kind}` : keyOf(loss);
+
+function byCause(losses: readonly LossOfPod[]): Map<string, LossOfPod[]> {
+  const causes = new Map<string, LossOfPod[]>();
+  for (const loss of losses) {
+    const cause = causeOf(loss);
+    const same = causes.get(cause) ?? [];
+    same.push(loss);
+    causes.set(cause, same);
+  }
+  return causes;
+}
 
 function groupByRange(index: RangeIndex<{ cidr: Cidr }>, entries: readonly IpEntry[]): Map<Cidr, IpEntry[]> {
   const groups = new Map<Cidr, IpEntry[]>();

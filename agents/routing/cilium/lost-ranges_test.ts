@@ -244,17 +244,25 @@ test.serial(
 
 test.serial('the frontend runs here, and Cilium sends its ranges to another node: said once for all', async (tt) => {
   const bench = await start(tt, configOf(goodSpec({ peerCIDRs: ['10.8.0.0/16', '10.9.0.0/16'] })).vpn);
-  bench.here = [{ pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, host: '192.0.2.10', ends: false }];
+  bench.here = [{ pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, hosts: ['192.0.2.10'], ends: false }];
   const sendTo = (hostIP: string) => {
     for (const range of ['10.8.0.0/16', '10.9.0.0/16']) bench.agent.ipcache.set(range, { ...STEERED, hostIP });
   };
   sendTo('192.0.2.11');
   await lookTwice(bench);
   tt.is(await counted(bench), 2);
+  tt.deepEqual([bench.lost(), bench.hints], [[], []], 'endpoint-sync can’t help');
+  const line = 'error Cilium does not know yet where this range is 10.8.0.0/16 elsewhere';
+  tt.deepEqual(bench.said, [line]);
   sendTo('192.0.2.10');
   await bench.look();
-  tt.deepEqual(bench.lost(), []);
-  tt.deepEqual(bench.said, ['error Cilium does not know yet where this range is 10.8.0.0/16 behind', ALL_KNOWN]);
+  tt.deepEqual(bench.said, [line, ALL_KNOWN]);
+
+  sendTo('192.0.2.11');
+  await lookTwice(bench);
+  bench.here = [];
+  await bench.look();
+  tt.deepEqual(bench.said, [line, ALL_KNOWN, line], 'the frontend has left: whether it is well is not known here');
 });
 
 test.serial('missing now and then, never for long: not lost', async (tt) => {

@@ -19,7 +19,7 @@ const pass = (ms: number): void => {
   nowMs += ms;
 };
 
-const AS_ASKED: Frontend = { pod: POD, uid: 'u', site: '', addresses: {}, ends: false };
+const AS_ASKED: Frontend = { pod: POD, uid: 'u', site: '', addresses: {}, hosts: [], ends: false };
 
 class Bench {
   readonly agent: CiliumAPI;
@@ -30,7 +30,14 @@ class Bench {
   readonly said: string[] = [];
   /** Over once the agent has been killed, where a test does that meanwhile. */
   killed: Promise<void> | undefined;
-  frontend: Frontend | undefined = { pod: POD, uid: 'u', site: '', addresses: { 4: IP, 6: 'fd00:10::5' }, ends: false };
+  frontend: Frontend | undefined = {
+    pod: POD,
+    uid: 'u',
+    site: '',
+    addresses: { 4: IP, 6: 'fd00:10::5' },
+    hosts: [],
+    ends: false,
+  };
 
   private constructor(agent: CiliumAPI, folder: string) {
     this.agent = agent;
@@ -136,7 +143,7 @@ test.serial('on: turned off once', async (tt) => {
 
 test.serial('a pod without IPv4', async (tt) => {
   const bench = await Bench.start(tt);
-  bench.frontend = { pod: POD, uid: 'u', site: '', addresses: { 6: 'fd00:10::5' }, ends: false };
+  bench.frontend = { pod: POD, uid: 'u', site: '', addresses: { 6: 'fd00:10::5' }, hosts: [], ends: false };
   await bench.look();
   tt.is(bench.agent.count('PATCH', /^\/v1\/endpoint\/ipv6:fd00:10::5\/config$/), 1);
 });
@@ -152,12 +159,19 @@ const forgotten = test.macro(async (tt: ExecutionContext, frontend: Frontend | u
   tt.is(await bench.counted(), ' source-check=1');
 });
 test.serial('no frontend any more: forgotten', forgotten, undefined);
-test.serial('no address any more: forgotten', forgotten, { pod: POD, uid: 'u', site: '', addresses: {}, ends: false });
+test.serial('no address any more: forgotten', forgotten, {
+  pod: POD,
+  uid: 'u',
+  site: '',
+  addresses: {},
+  hosts: [],
+  ends: false,
+});
 
 test.serial('it ends, and Cilium forgets its endpoint before the Pod goes: no failure', async (tt) => {
   const bench = await Bench.start(tt);
   await bench.look();
-  bench.frontend = { ...AS_ASKED, addresses: { 4: IP }, ends: true };
+  bench.frontend = { ...AS_ASKED, addresses: { 4: IP }, hosts: [], ends: true };
   bench.agent.endpoints.delete(17);
   tt.is(await bench.look(), 2_000); // Cilium's agent may only be restarting
   tt.is(await bench.counted(), `${POD}=1 source-check=1`);

@@ -17,6 +17,7 @@ const FRONTEND: LocalFrontend = {
   site: '',
   addresses: { 4: '10.10.0.5', 6: 'fd00:10::5' },
   routes: { 4: LXC, 6: LXC },
+  hosts: [],
   ends: false,
 };
 const CILIUM_HOST = { name: 'cilium_host', mtu: 1450, addresses: { 4: '10.10.0.1', 6: 'fd00:10::1' } };
