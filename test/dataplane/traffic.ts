@@ -80,6 +80,8 @@ export interface Capture {
 
 /** Until tcpdump has printed what it saw last: no new line for so long. */
 const PRINT_MS = 100;
+/** After so many rounds with new lines it ends all the same. */
+const PRINTS = 20;
 
 /** Resolves when it listens. `filter`: see pcap-filter(7); `direction`: as seen from the device. Throws with tcpdump's words. */
 export async function capture(
@@ -106,7 +108,8 @@ export async function capture(
   if (!(await listens)) throw new Error(`tcpdump at ${device} in ${ns.name}: ${words.join('\n')}`);
   return {
     async stop() {
-      for (let before = -1; before < lines.length; await sleep(PRINT_MS)) before = lines.length;
+      for (let i = 0, before = -1; i < PRINTS && before < lines.length; i++, await sleep(PRINT_MS))
+        before = lines.length;
       child.kill('SIGTERM');
       await Promise.all([child, readAll]);
       // One that is told to end begins another line.
