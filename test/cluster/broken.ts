@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { ping } from '../dataplane/traffic.ts';
-import { samplesOf } from '../api/agent.ts';
 import { ciliumRolledOut } from './cilium.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { OWN } from './fixture.ts';
@@ -14,6 +13,8 @@ import {
   NAMESPACE,
   oneNodeAtATime,
   RANGES,
+  type RoutingPod,
+  routingPods,
   runAll,
   wayBack,
 } from './product.ts';
@@ -53,34 +54,10 @@ test.after.always(async () => {
 const kubectl = (...args: string[]) => cluster.kubectl(['-n', NAMESPACE, ...args]);
 const inKubeSystem = (...args: string[]) => cluster.kubectl(['-n', 'kube-system', ...args]);
 
-interface RoutingPod {
-  readonly name: string;
-  readonly node: string;
-  /** Records of its log with this text. */
-  readonly said: (text: string) => Promise<Record<string, unknown>[]>;
-  readonly metric: (name: string) => Promise<number | undefined>;
-}
-
-async function routingPods(): Promise<RoutingPod[]> {
-  const listed = await kubectl('get', 'pods', '-l', 'app.kubernetes.io/component=routing', '-o', 'json');
-  const { items } = JSON.parse(listed) as { items: { metadata: { name: string }; spec: { nodeName: string } }[] };
-  return items.map(({ metadata: { name }, spec: { nodeName: node } }) => ({
-    name,
-    node,
-    said: async (text) => {
-      const lines = (await kubectl('logs', name)).split('\n').filter((line) => line.includes(text));
-      return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-    },
-    metric: async (metric) => {
-      const path = `/api/v1/namespaces/${NAMESPACE}/pods/${name}:9810/proxy/metrics`;
-      return samplesOf(await cluster.kubectl(['get', '--raw', path]), `constellation_vpn_routing_${metric}`)[''];
-    },
-  }));
-}
-
-/** A new pod on a node gets a network, or does not. */
-async function startsPod(node: string, limitMs: number): Promise<boolean> {
+/** Whether a new pod on a node gets a network, or is refused one. Throws where neither comes. */
+async function startsPod(node: string): Promise<boolean> {
   const name = `new-${node}`;
+  const inTest = (...args: string[]) => cluster.kubectl(['-n', 'vpn-test', ...args]);
   const spec = {
     nodeName: node,
     terminationGracePeriodSeconds: 0,
@@ -89,13 +66,17 @@ async function startsPod(node: string, limitMs: number): Promise<boolean> {
   };
   const object = { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'vpn-test' }, spec };
   await cluster.kubectl(['apply', '-f', '-'], { input: JSON.stringify(object) });
-  const ready = ['-n', 'vpn-test', 'wait', '--for=condition=Ready', `pod/${name}`, `--timeout=${limitMs / 1000}s`];
-  const started = await cluster.kubectl(ready).then(
-    () => true,
-    () => false,
-  );
-  await cluster.kubectl(['-n', 'vpn-test', 'delete', 'pod', name, '--force', '--grace-period=0']);
-  return started;
+  const uid = await inTest('get', 'pod', name, '-o', 'jsonpath={.metadata.uid}');
+  const refusals = `--field-selector=involvedObject.uid=${uid},reason=FailedCreatePodSandBox`;
+  let started: boolean | undefined;
+  await until(`${name} starts, or is refused a network`, STARTED_MS, async () => {
+    const ready = await inTest('get', 'pod', name, '-o', 'jsonpath={.status.conditions[?(@.type=="Ready")].status}');
+    if (ready === 'True') started = true;
+    else if ((await inTest('get', 'events', refusals, '-o', 'name')) !== '') started = false;
+    return started !== undefined;
+  });
+  await inTest('delete', 'pod', name, '--force', '--grace-period=0');
+  return started === true;
 }
 
 async function podsReachEachOther(): Promise<boolean> {
@@ -115,14 +96,14 @@ async function mend(nodes: readonly RoutingPod[], times: number): Promise<number
 ownTest('before the change pods have their network', async (t) => {
   t.timeout(3 * 60_000);
   t.true(await podsReachEachOther());
-  for (const { name } of cluster.nodes) t.true(await startsPod(name, STARTED_MS));
+  for (const { name } of cluster.nodes) t.true(await startsPod(name));
 });
 
 ownTest('the change takes it away: routing says so on every node, in log, metric and Event, once', async (t) => {
   t.timeout(12 * 60_000);
   await install(cluster, checkout);
   await kubectl('rollout', 'status', 'daemonset/vpn-routing', '--timeout=120s');
-  const nodes = await routingPods();
+  const nodes = await routingPods(cluster);
   t.is(nodes.length, cluster.nodes.length);
   const ms = await until('every node says it', 300_000, async () =>
     (await Promise.all(nodes.map(({ said }) => said(FAILING)))).every(({ length }) => length > 0),
@@ -138,18 +119,19 @@ ownTest('the change takes it away: routing says so on every node, in log, metric
     await until('an Event of the pod', 10_000, async () =>
       (await kubectl(...events, '-o', 'jsonpath={.items[*].message}')).includes('load program'),
     );
+    t.is((await kubectl(...events, '-o', 'name')).trim().split('\n').length, 1, name);
   }
-  for (const { name } of cluster.nodes) t.false(await startsPod(name, 15_000));
+  for (const { name } of cluster.nodes) t.false(await startsPod(name));
   await sleep(60_000);
   for (const { said } of nodes) t.is((await said(FAILING)).length, 1);
 });
 
 ownTest('the two commands of docs/routing.md bring it back, and routing says that it is over', async (t) => {
   t.timeout(12 * 60_000);
-  const nodes = await routingPods();
+  const nodes = await routingPods(cluster);
   t.log(`over on every node ${await mend(nodes, 1)} ms after the two commands`);
   for (const { metric } of nodes) t.is(await metric('cilium_endpoints_failing'), 0);
-  for (const { name } of cluster.nodes) t.true(await startsPod(name, STARTED_MS));
+  for (const { name } of cluster.nodes) t.true(await startsPod(name));
   await until('pods reach each other', 30_000, podsReachEachOther);
   const key = await inKubeSystem('get', 'configmap', 'cilium-config', '-o', 'jsonpath={.data.enable-sctp}');
   t.is(key, '');
@@ -157,16 +139,16 @@ ownTest('the two commands of docs/routing.md bring it back, and routing says tha
 
 ownTest('one node at a time, as docs/routing.md has it: the others stay well', async (t) => {
   t.timeout(12 * 60_000);
-  const [first, second] = await routingPods();
+  const [first, second] = await routingPods(cluster);
   const { before, forNode } = await oneNodeAtATime();
   await runAll(cluster, checkout, [before]);
   await apply(cluster, checkout);
   await runAll(cluster, checkout, [forNode(first!.node)]);
   await until('the node says it', 240_000, async () => (await first!.said(FAILING)).length === 2);
   t.is((await second!.said(FAILING)).length, 1, 'the other node is as it was');
-  t.false(await startsPod(first!.node, 15_000));
-  t.true(await startsPod(second!.node, STARTED_MS));
+  t.false(await startsPod(first!.node));
+  t.true(await startsPod(second!.node));
   t.log(`over ${await mend([first!], 2)} ms after the two commands`);
-  t.true(await startsPod(first!.node, STARTED_MS));
+  t.true(await startsPod(first!.node));
   t.is((await second!.said(FAILING)).length, 1);
 });

@@ -67,17 +67,28 @@ async function frontendNode(): Promise<ClusterNode> {
   return fixture.own.nodes.find((node) => node.name === name)!;
 }
 
-/** Lines of level error of all containers that run now. */
+/** Lines of level error of all containers that run now, and of those that ran there before. Not of pods that are gone. */
 async function errorLines(since: string): Promise<string[]> {
-  const { kubectl } = fixture.cluster;
-  const pods = (await kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', 'name'])).split('\n');
+  const pods = (await kubectl('get', 'pods', '-o', 'name')).trim().split('\n');
   const logs = await Promise.all(
-    pods.map((pod) =>
-      kubectl(['-n', NAMESPACE, 'logs', pod, '--all-containers', `--since-time=${since}`]).catch(() => ''),
-    ),
+    pods.flatMap((pod) => [logOf(pod, since), kubectl('logs', pod, ...SINCE(since), '--previous').catch(() => '')]),
   );
   return logs.flatMap((text) => text.split('\n').filter((line) => line.includes('"level":"error"')));
 }
+const SINCE = (since: string) => ['--all-containers', `--since-time=${since}`];
+
+/** A node that has just started can't be asked for a moment. */
+async function logOf(pod: string, since: string): Promise<string> {
+  let log: string | undefined;
+  await until(`the log of ${pod} is read`, 60_000, async () => {
+    log = await kubectl('logs', pod, ...SINCE(since)).catch((error: unknown) =>
+      GONE.test(String(error)) ? '' : undefined,
+    );
+    return log !== undefined;
+  });
+  return log ?? '';
+}
+const GONE = /NotFound|not found/;
 
 const kubectl = (...args: string[]) => fixture.cluster.kubectl(['-n', NAMESPACE, ...args]);
 const rolledOut = (object: string) => kubectl('rollout', 'status', object, '--timeout=120s');
@@ -255,6 +266,28 @@ ownEvent('the API server is started again', {}, async () => {
   await operatorWorks();
 });
 
+/** The next operator waits for the lease of one that is evicted or crashes, and nodes learn nothing meanwhile: another event. */
+async function moveOperatorFrom(node: string): Promise<void> {
+  if (!OWN) return;
+  const { kubectl: inCluster } = fixture.cluster;
+  const operator = [
+    '-n',
+    'kube-system',
+    'get',
+    'pods',
+    '-l',
+    'io.cilium/app=operator',
+    '-o',
+    'jsonpath={.items[*].spec.nodeName}',
+  ];
+  if ((await inCluster(operator)) !== node) return;
+  await inCluster(['cordon', node]);
+  await inCluster(['-n', 'kube-system', 'delete', 'pods', '-l', 'io.cilium/app=operator']);
+  await inCluster(['-n', 'kube-system', 'rollout', 'status', 'deployment/cilium-operator', '--timeout=120s']);
+  await operatorWorks();
+  await inCluster(['uncordon', node]);
+}
+
 /** Cilium's operator holds its lease from now on, and renews it. Without the API server it ends itself. */
 async function operatorWorks(): Promise<void> {
   const lease = [
@@ -287,6 +320,7 @@ event('the frontend’s pod is deleted', { gapMs: 20_000, lost: true }, async ()
 
 event('the frontend’s node is drained', { gapMs: 20_000, lost: true }, async () => {
   const node = await frontendNodeName();
+  await moveOperatorFrom(node);
   await fixture.cluster.kubectl(['drain', node, '--ignore-daemonsets', '--force', '--delete-emptydir-data']);
   await rolledOut('statefulset/vpn-frontend');
   await fixture.cluster.kubectl(['uncordon', node]);
@@ -303,25 +337,30 @@ ownEvent(
     await scaleOperator(0);
     const gone = ['wait', '--for=delete', 'pod', '-l', 'io.cilium/app=operator', '--timeout=60s'];
     await fixture.cluster.kubectl(['-n', 'kube-system', ...gone]);
-    const back = sleep(60_000);
-    await fixture.cluster.kubectl(['cordon', old]);
-    await kubectl('delete', 'pod', 'vpn-frontend-0');
-    await rolledOut('statefulset/vpn-frontend');
-    await until('routing names the operator', 50_000, async () =>
-      (await errorLines(new Date(Date.now() - 60_000).toISOString())).some((line) => line.includes('cilium-operator')),
-    );
-    await back;
-    await scaleOperator(1);
+    const since = new Date().toISOString();
+    const named = async () => (await errorLines(since)).filter((line) => line.includes('cilium-operator')).length;
+    try {
+      const back = sleep(60_000);
+      await fixture.cluster.kubectl(['cordon', old]);
+      await kubectl('delete', 'pod', 'vpn-frontend-0');
+      await rolledOut('statefulset/vpn-frontend');
+      await until('routing names the operator', 50_000, async () => (await named()) > 0);
+      await back;
+    } finally {
+      await fixture.cluster.kubectl(['uncordon', old]);
+      await scaleOperator(1);
+    }
     await operatorWorks();
-    await fixture.cluster.kubectl(['uncordon', old]);
     await untilConnected(fixture, 150_000);
+    if ((await named()) !== 1) throw new Error(`the operator is named ${await named()} times, not once`);
   },
 );
 
 // The pod keeps its uid, but not its address nor its interface.
-const BOOTS = /this node has no device cilium_host|there is no such socket/;
+const BOOTS = /there is no such socket/;
 ownEvent('the frontend’s node crashes and starts again', { gapMs: 60_000, lost: true, errors: BOOTS }, async () => {
   const node = await frontendNode();
+  await moveOperatorFrom(node.name);
   const uid = await uidOfFrontend();
   await node.crash();
   await node.start();

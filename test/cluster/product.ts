@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { findTool } from '../../scripts/tools.ts';
+import { samplesOf } from '../api/agent.ts';
 import type { AnyCluster } from './cluster.ts';
 import type { VpnImages } from './images.ts';
 import { SITE_ADDRESS } from './site.ts';
@@ -134,6 +135,33 @@ export async function wayBack(cluster: Kubectl, checkout: Checkout): Promise<str
 export async function oneNodeAtATime(): Promise<{ before: string; forNode: (node: string) => string }> {
   const [before = '', restart = ''] = await commandsOf('docs/routing.md', '**One node at a time.**', '## What it must');
   return { before, forNode: (node) => restart.replace('NODE', node) };
+}
+
+export interface RoutingPod {
+  readonly name: string;
+  readonly node: string;
+  /** Records of its log with this text. */
+  readonly said: (text: string) => Promise<Record<string, unknown>[]>;
+  /** A gauge of routing without labels; `name` without its prefix. */
+  readonly metric: (name: string) => Promise<number | undefined>;
+}
+
+export async function routingPods({ kubectl }: Pick<AnyCluster, 'kubectl'>): Promise<RoutingPod[]> {
+  const selector = ['-l', 'app.kubernetes.io/component=routing'];
+  const listed = await kubectl(['-n', NAMESPACE, 'get', 'pods', ...selector, '-o', 'json']);
+  const { items } = JSON.parse(listed) as { items: { metadata: { name: string }; spec: { nodeName: string } }[] };
+  return items.map(({ metadata: { name }, spec: { nodeName: node } }) => ({
+    name,
+    node,
+    said: async (text) => {
+      const lines = (await kubectl(['-n', NAMESPACE, 'logs', name])).split('\n').filter((line) => line.includes(text));
+      return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    },
+    metric: async (metric) => {
+      const path = `/api/v1/namespaces/${NAMESPACE}/pods/${name}:9810/proxy/metrics`;
+      return samplesOf(await kubectl(['get', '--raw', path]), `constellation_vpn_routing_${metric}`)[''];
+    },
+  }));
 }
 
 type Kubectl = Pick<AnyCluster, 'kubectl' | 'kubectlPath' | 'kubeconfig'>;
