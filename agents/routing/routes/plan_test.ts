@@ -216,7 +216,14 @@ test('of some ranges alone: others are neither added nor deleted', (tt) => {
 test('the pod’s interface has gone and the pod is still listed: what keeps packets from the default route stays', (tt) => {
   const { vpn } = configOf(goodSpec({ peerCIDRs: [A] }));
   const indirect = 'this node reaches the pod f-0 through cilium_host';
-  const frontend = { pod: 'f-0', uid: 'u', site: '', addresses: { 4: '10.10.0.5' }, routes: { 4: { indirect } }, hosts: [] };
+  const frontend = {
+    pod: 'f-0',
+    uid: 'u',
+    site: '',
+    addresses: { 4: '10.10.0.5' },
+    routes: { 4: { indirect } },
+    hosts: [],
+  };
   const ciliumHost = { name: 'cilium_host', mtu: 1450, addresses: { 4: '10.10.0.1' } };
   for (const [ends, tunnels] of [
     [false, true],
