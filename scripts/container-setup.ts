@@ -21,8 +21,9 @@ export async function setUpContainers(): Promise<ContainerEnv> {
   const env = {
     CONTAINERS_CONF: join(home, 'containers.conf'),
     CONTAINERS_STORAGE_CONF: join(home, 'storage.conf'),
-    // kpt asks for podman by this, kustomize runs whatever is called docker.
+    // kpt asks for podman by these: up to 1.0.0-beta.56 by the first, in beta.60 by the second. kustomize runs what is called docker.
     KPT_FN_RUNTIME: 'podman',
+    KRM_FN_RUNTIME: 'podman',
     PATH: [bin, process.env.PATH].join(delimiter),
   };
   const limits = await hardLimits();
