@@ -58,9 +58,9 @@ async function startOwn(fixture: Fixture, t: ExecutionContext): Promise<Cluster>
 }
 
 /** Installs the VPN by the README, connects the site, and waits until all is well. */
-export async function installed(fixture: Fixture, ranges: readonly string[] = RANGES): Promise<void> {
+export async function installed(fixture: Fixture): Promise<void> {
   fixture.psk = (await install(fixture.cluster, fixture.checkout)).psk;
-  await connectSite(fixture.cluster, fixture.psk, ranges);
+  await connectSite(fixture.cluster, fixture.psk);
   await settled(fixture);
 }
 

@@ -33,7 +33,7 @@ export function findLoss(
   return part === undefined ? undefined : { cidr, kind: 'inside', part: part.cidr };
 }
 
-/** Cilium names one address of a node, of either family (pkg/k8s, GetCiliumEndpointNodeIP): judged where kubelet names one too. */
+/** Cilium names one address of a node, of either family (pkg/node, GetCiliumEndpointNodeIP): judged where kubelet names one too. */
 const isElsewhere = ({ hostIP = '' }: IpEntry, hosts: readonly string[]): boolean => {
   const same = hosts.filter((host) => host.includes(':') === hostIP.includes(':'));
   return hostIP !== '' && same.length > 0 && !same.includes(hostIP);
