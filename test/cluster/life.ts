@@ -334,12 +334,12 @@ ownEvent(
     const scaleOperator = (replicas: number) =>
       fixture.cluster.kubectl(['-n', 'kube-system', 'scale', 'deployment/cilium-operator', `--replicas=${replicas}`]);
     const old = await frontendNodeName();
-    await scaleOperator(0);
-    const gone = ['wait', '--for=delete', 'pod', '-l', 'io.cilium/app=operator', '--timeout=60s'];
-    await fixture.cluster.kubectl(['-n', 'kube-system', ...gone]);
     const since = new Date().toISOString();
     const named = async () => (await errorLines(since)).filter((line) => line.includes('cilium-operator')).length;
     try {
+      await scaleOperator(0);
+      const gone = ['wait', '--for=delete', 'pod', '-l', 'io.cilium/app=operator', '--timeout=60s'];
+      await fixture.cluster.kubectl(['-n', 'kube-system', ...gone]);
       const back = sleep(60_000);
       await fixture.cluster.kubectl(['cordon', old]);
       await kubectl('delete', 'pod', 'vpn-frontend-0');
